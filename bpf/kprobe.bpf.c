@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Sends one struct syscall_event for each call of the function that user space
+ * attaches it to. No CO-RE relocation: it loads on kernels without BTF.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "syscall_event.h"
+
+/* Where struct pt_regs keeps the register of a function's first argument. */
+#if defined(__TARGET_ARCH_x86)
+#define MACHINE "x86_64"
+#define FIRST_ARGUMENT_OFFSET 112	/* di */
+#elif defined(__TARGET_ARCH_arm64)
+#define MACHINE "aarch64"
+#define FIRST_ARGUMENT_OFFSET 0		/* regs[0] */
+#else
+#error "no register layout for this target: add one beside the two above"
+#endif
+
+/* Set by user space before the object is loaded. */
+const volatile __u32 target_pid = 0;	/* 0: every process */
+const volatile __u32 tracer_pid = 0;	/* this process is left out; 0: none is */
+
+/* Lets user space refuse an object that reads another machine's registers. */
+const char machine[] = MACHINE;
+
+/* Never read: keeps struct syscall_event in the object's BTF. */
+const struct syscall_event *const syscall_event_layout = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} EVENTS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} COUNTERS SEC(".maps");
+
+/*
+ * Attached by uprobe the program can be preempted, and another task may run it
+ * on the same CPU: only an atomic addition keeps the counters exact.
+ */
+static __always_inline void count(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+SEC("kprobe")
+int syscall_kprobe(void *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u32 pid = pid_tgid >> 32;
+	struct syscall_event event;
+	struct counters *counters;
+	__u32 zero = 0;
+
+	counters = bpf_map_lookup_elem(&COUNTERS, &zero);
+	if (!counters)
+		return 0;
+	count(&counters->seen);
+
+	if ((target_pid && pid != target_pid) || pid == tracer_pid) {
+		count(&counters->filtered);
+		return 0;
+	}
+
+	event.pid = pid;
+	event.tid = pid_tgid;
+	event.syscall_nr = *(__u64 *)((char *)ctx + FIRST_ARGUMENT_OFFSET);
+	event.timestamp_ns = bpf_ktime_get_ns();
+	bpf_get_current_comm(event.comm, sizeof(event.comm));
+
+	if (bpf_perf_event_output(ctx, &EVENTS, BPF_F_CURRENT_CPU, &event, sizeof(event)))
+		count(&counters->refused);
+	else
+		count(&counters->sent);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

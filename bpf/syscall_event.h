@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#ifndef SYSCALL_EVENT_H
+#define SYSCALL_EVENT_H
+
+#include <linux/types.h>
+
+#define SYSCALL_EVENT_COMM_LEN 16
+
+/*
+ * One call of the probed function, as it is sent through the EVENTS map.
+ * libbpf_ctypes/events.py holds the same layout as a construct Struct.
+ */
+struct syscall_event {
+	__u32 pid;		/* thread group id: what user space calls the pid */
+	__u32 tid;		/* thread id: what the kernel calls the pid */
+	__u64 syscall_nr;	/* first argument register of the probed function */
+	__u64 timestamp_ns;	/* bpf_ktime_get_ns(): CLOCK_MONOTONIC */
+	char comm[SYSCALL_EVENT_COMM_LEN];
+};
+
+_Static_assert(sizeof(struct syscall_event) == 40, "syscall_event has padding");
+_Static_assert(__builtin_offsetof(struct syscall_event, tid) == 4, "tid moved");
+_Static_assert(__builtin_offsetof(struct syscall_event, syscall_nr) == 8, "syscall_nr moved");
+_Static_assert(__builtin_offsetof(struct syscall_event, timestamp_ns) == 16, "timestamp_ns moved");
+_Static_assert(__builtin_offsetof(struct syscall_event, comm) == 24, "comm moved");
+
+/*
+ * What became of the calls on one CPU. For each CPU, and so for their sum:
+ * seen = filtered + sent + refused.
+ */
+struct counters {
+	__u64 seen;		/* the program ran */
+	__u64 filtered;		/* left out by target_pid or tracer_pid */
+	__u64 sent;		/* written to the buffer */
+	__u64 refused;		/* the buffer was full, or had no reader on this CPU */
+};
+
+#endif /* SYSCALL_EVENT_H */

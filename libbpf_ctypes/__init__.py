@@ -1,0 +1,75 @@
+"""libbpf_ctypes: the system's libbpf from Python, through ctypes alone.
+
+Importing it loads neither libbpf nor construct: each name is fetched on first
+use, and libbpf on its first call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ._ffi import library_path, library_version
+    from .errors import BpfError, ClosedError, DecodeError, LibraryError, NotFoundError
+    from .events import SYSCALL_EVENT, SyscallEvent
+    from .link import Link
+    from .maps import Map
+    from .object import BpfObject
+    from .paths import KPROBE_OBJECT
+    from .perf_buffer import PerfBuffer
+    from .program import Program
+    from .schema import Schema
+
+_MODULES = {
+    "BpfError": "errors",
+    "BpfObject": "object",
+    "ClosedError": "errors",
+    "DecodeError": "errors",
+    "KPROBE_OBJECT": "paths",
+    "LibraryError": "errors",
+    "Link": "link",
+    "Map": "maps",
+    "NotFoundError": "errors",
+    "PerfBuffer": "perf_buffer",
+    "Program": "program",
+    "SYSCALL_EVENT": "events",
+    "Schema": "schema",
+    "SyscallEvent": "events",
+    "library_path": "_ffi",
+    "library_version": "_ffi",
+}
+
+__all__ = [
+    "KPROBE_OBJECT",
+    "SYSCALL_EVENT",
+    "BpfError",
+    "BpfObject",
+    "ClosedError",
+    "DecodeError",
+    "LibraryError",
+    "Link",
+    "Map",
+    "NotFoundError",
+    "PerfBuffer",
+    "Program",
+    "Schema",
+    "SyscallEvent",
+    "library_path",
+    "library_version",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

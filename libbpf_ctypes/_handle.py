@@ -1,0 +1,75 @@
+"""An owned pointer of libbpf's: one owner, closed once, never in a forked child."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .errors import ClosedError
+
+_Self = TypeVar("_Self", bound="Handle")
+
+
+class Handle:
+    """Base of all that must be closed: a context manager that closes twice without harm."""
+
+    _close_order = 0  # among an object's children: links 0, buffers 1
+
+    def __init__(self, pointer: Any, parent: object = None) -> None:
+        self._pointer: Any = pointer
+        self._parent = parent  # kept alive: libbpf reads it through our pointer
+        self._owner = os.getpid()
+        self._lock = threading.RLock()
+
+    def _release(self, pointer: Any) -> None:
+        """Gives the pointer back to libbpf; called once, by close()."""
+        raise NotImplementedError
+
+    @property
+    def closed(self) -> bool:
+        """True once close() was called."""
+        return self._pointer is None
+
+    @property
+    def _as_parameter_(self) -> Any:
+        """What ctypes passes for this object: the pointer, or a clear error."""
+        if self._pointer is None:
+            raise ClosedError(f"use {self!r}", None, "it is closed")
+        if os.getpid() != self._owner:
+            reason = f"it belongs to process {self._owner}, which forked this one"
+            raise ClosedError(f"use {self!r}", None, reason, hint="Open it in the child.")
+        return self._pointer
+
+    def close(self) -> None:
+        """Releases it. A second call does nothing.
+
+        In a forked child nothing is released: the kernel's objects are shared
+        with the parent, which still uses them.
+        """
+        with self._lock:
+            pointer, self._pointer = self._pointer, None
+        if pointer is not None and os.getpid() == self._owner:
+            self._release(pointer)
+        self._parent = None
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # getattr: __init__ may have raised before the pointer was there.
+        if getattr(self, "_pointer", None) is None:
+            return
+        if os.getpid() == self._owner:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        self.close()

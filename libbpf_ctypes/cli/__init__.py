@@ -1,0 +1,1 @@
+"""The commands of ebpf-tool, one module each."""

@@ -1,0 +1,93 @@
+"""Lines to stdout: at once to a terminal, in batches elsewhere, never beyond a deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+
+#: How long a line may wait for others before it is written.
+MAX_AGE = 0.2
+
+# A pipe that poll calls writable takes this much without blocking (PIPE_BUF).
+_PIPE_CHUNK = 4096
+_FILE_CHUNK = _FULL = 1 << 16
+
+#: With so many bytes waiting for a slow reader, the trace stops reading events.
+BACKLOG = 1 << 22
+
+
+class OutputClosedError(Exception):
+    """The reader of stdout went away."""
+
+
+class Output:
+    """A writer that a slow or stopped reader cannot hold up beyond a deadline.
+
+    Args: fd: where to write. encoding: of the reader; what it lacks is escaped.
+    """
+
+    def __init__(self, fd: int, encoding: str = "utf-8") -> None:
+        self._fd = fd
+        self._encoding = encoding
+        self._immediate = os.isatty(fd)
+        self._chunk = _FILE_CHUNK if stat.S_ISREG(os.fstat(fd).st_mode) else _PIPE_CHUNK
+        self._parts: list[str] = []
+        self._pending = b""
+        self._oldest = 0.0
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def add(self, text: str) -> None:
+        """Takes whole lines of text."""
+        if not self._parts and not self._pending:
+            self._oldest = time.monotonic()
+        self._parts.append(text)
+
+    def due(self) -> float | None:
+        """Seconds until flush() must be called; None with nothing to write."""
+        if not self._parts and not self._pending:
+            return None
+        return max(0.0, self._oldest + MAX_AGE - time.monotonic())
+
+    def flush(self, deadline: float, *, force: bool = False) -> None:
+        """Writes what is due, or all of it, until DEADLINE (of time.monotonic).
+
+        Raises: OutputClosedError: nobody reads any more. OSError: a full disk and the like.
+        """
+        if self._parts:
+            # A lone surrogate cannot be here: names are escaped before.
+            text = "".join(self._parts).encode(self._encoding, "backslashreplace")
+            self._pending += text
+            self._parts.clear()
+        if not (force or self._immediate or len(self._pending) >= _FULL or self.due() == 0.0):
+            return
+        try:
+            self._write(deadline)
+        except BrokenPipeError:
+            raise OutputClosedError from None
+
+    def _write(self, deadline: float) -> None:
+        view = memoryview(self._pending)
+        at = 0
+        try:
+            while at < len(view):
+                left = max(0.0, deadline - time.monotonic())
+                if not self._poll.poll(int(left * 1000) + 1):
+                    break
+                try:
+                    at += os.write(self._fd, view[at : at + self._chunk])
+                except BlockingIOError:  # the reader made the pipe non-blocking
+                    time.sleep(0.001)
+        finally:
+            self._pending = bytes(view[at:])
+            self._oldest = time.monotonic()
+
+    def blocked(self) -> bool:
+        """Whether more waits for a slow reader than is kept for it."""
+        return len(self._pending) >= BACKLOG
+
+    def unwritten(self) -> int:
+        """Lines that were taken and not written."""
+        return self._pending.count(b"\n") + sum(part.count("\n") for part in self._parts)

@@ -1,0 +1,97 @@
+"""How events become text: escaping, times, arguments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+
+from ..btf import Kind, Type
+
+
+@lru_cache(maxsize=1024)
+def escape(text: str) -> str:
+    r"""TEXT without anything a terminal would act on.
+
+    Control and other unprintable characters become \xNN, \uNNNN or \UNNNNNNNN,
+    bytes that were not UTF-8 (lone surrogates) \xNN, a backslash two of them:
+    what was written can be told from what was escaped.
+    """
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_escape_character(character) for character in text)
+
+
+def _escape_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def format_ns(timestamp_ns: int) -> str:
+    """Nanoseconds since boot, as the kernel counts them."""
+    return str(timestamp_ns)
+
+
+def format_boot(timestamp_ns: int) -> str:
+    """Seconds since boot, to the microsecond."""
+    seconds, rest = divmod(timestamp_ns // 1000, 1_000_000)
+    return f"{seconds}.{rest:06d}"
+
+
+class WallClock:
+    """The kernel's monotonic clock as date and time: ISO 8601 with microseconds and zone."""
+
+    def __init__(self) -> None:
+        self._offset = self._measure()
+
+    @staticmethod
+    def _measure() -> int:
+        """Nanoseconds from CLOCK_MONOTONIC to CLOCK_REALTIME, between two readings of one."""
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        return wall - (before + time.monotonic_ns()) // 2
+
+    def adjust(self) -> None:
+        """Follows a clock that was set, or a machine that slept, by more than a millisecond."""
+        offset = self._measure()
+        if abs(offset - self._offset) > 1_000_000:
+            self._offset = offset
+
+    def format(self, timestamp_ns: int) -> str:
+        """The date and time of an event, in the local zone."""
+        seconds, rest = divmod((timestamp_ns + self._offset) // 1000, 1_000_000)
+        date, zone = _local_second(seconds)
+        return f"{date}.{rest:06d}{zone}"
+
+
+@lru_cache(maxsize=8)
+def _local_second(seconds: int) -> tuple[str, str]:
+    text = datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    return text[:19], text[19:]
+
+
+def argument_formatter(kind: Type | None) -> Callable[[int], str]:
+    """How a register is printed that holds a value of this type; as it is without one.
+
+    Callers leave the upper half of a register undefined where the type is
+    narrower: the value is cut to the type's width.
+    """
+    if kind is None:
+        return str
+    if kind.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64) and 0 < kind.size <= 8:
+        mask, sign = (1 << 8 * kind.size) - 1, 1 << 8 * kind.size - 1
+        if kind.is_bool:
+            return lambda value: "true" if value & mask else "false"
+        if kind.signed:
+            return lambda value: str(((value & mask) ^ sign) - sign)
+        return lambda value: str(value & mask)
+    return hex

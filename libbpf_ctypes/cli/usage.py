@@ -1,0 +1,128 @@
+"""The command line: docopt reads it, and what is wrong is said in words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import docopt
+
+from .. import __version__, library_path, library_version
+from ..errors import LibraryError
+
+COMMANDS = ("kprobe",)
+
+
+class UsageError(Exception):
+    """What is wrong with the words given."""
+
+
+def parse(doc: str, words: list[str]) -> dict[str, Any]:
+    """The options of DOC, as docopt finds them in WORDS; prints DOC and exits for --help.
+
+    Raises: UsageError.
+    """
+    try:
+        found: dict[str, Any] = docopt.docopt(doc, words, default_help=False)
+    except docopt.DocoptExit:
+        # docopt's complaint is its whole usage text, or its inner state.
+        raise UsageError(_diagnose(doc, words)) from None
+    if found["--help"]:
+        print(doc.strip("\n"))
+        raise SystemExit(0)
+    return found
+
+
+def print_version() -> int:
+    """Prints the versions of this package and of libbpf; 0, or 1 without libbpf."""
+    print(f"ebpf-tool {__version__}")
+    try:
+        print(f"libbpf {library_version()} ({library_path()})")
+    except LibraryError as error:
+        print(f"libbpf: {error}")
+        return 1
+    return 0
+
+
+def number(words: dict[str, Any], option: str, maximum: float) -> float:
+    """The value of OPTION as a number from 0 to MAXIMUM. Raises: UsageError."""
+    text = words[option]
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= maximum or not re.fullmatch(r"[0-9]*\.?[0-9]+", text):
+        raise UsageError(f"{option} takes a number from 0 to {maximum:.0f}, not {text!r}")
+    return value
+
+
+def whole_number(words: dict[str, Any], option: str, maximum: int) -> int:
+    """The value of OPTION as a whole number from 1 to MAXIMUM. Raises: UsageError."""
+    text = words[option]
+    if not re.fullmatch(r"[0-9]{1,20}", text) or not 1 <= int(text) <= maximum:
+        raise UsageError(f"{option} takes a whole number from 1 to {maximum}, not {text!r}")
+    return int(text)
+
+
+def choice(words: dict[str, Any], option: str, choices: tuple[str, ...]) -> str:
+    """The value of OPTION, one of CHOICES. Raises: UsageError."""
+    text: str = words[option]
+    if text not in choices:
+        raise UsageError(f"{option} takes {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}")
+    return text
+
+
+def _options(doc: str) -> dict[str, bool]:
+    """The options of DOC, each with whether it takes a value."""
+    options: dict[str, bool] = {}
+    for line in re.findall(r"^  (-.*?)(?:  |$)", doc, re.M):
+        takes_value = bool(re.search(r"[= ][A-Z]+", line))
+        options.update(dict.fromkeys(re.findall(r"(?<!\S)--?[a-z][a-z-]*", line), takes_value))
+    return options
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _diagnose(doc: str, words: list[str]) -> str:
+    """Why docopt did not take these words."""
+    options = _options(doc)
+    plain: list[str] = []
+    seen: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            plain += rest
+            break
+        if not word.startswith("-") or word == "-":
+            plain.append(word)
+            continue
+        name, equals, _value = word.partition("=")
+        if not word.startswith("--"):  # -d5 is -d 5, -qv is -q -v
+            name, equals = word[:2], word[2:] if options.get(word[:2]) else ""
+            if len(word) > 2 and options.get(name) is False:
+                rest.insert(0, "-" + word[2:])
+        if name not in options:
+            return f"unknown option {name}{_nearest(name, options)}"
+        if equals and not options[name]:
+            return f"option {name} takes no value"
+        if options[name] and not equals:
+            if not rest:
+                return f"option {name} needs a value"
+            rest.pop(0)
+        if name in seen and name not in ("-v", "--verbose"):
+            return f"option {name} is given twice"
+        seen.append(name)
+    if not plain:
+        return f"no command given; there is: {', '.join(COMMANDS)}"
+    if plain[0] not in COMMANDS:
+        return f"unknown command {plain[0]!r}{_nearest(plain[0], COMMANDS)}"
+    if len(plain) == 1:
+        return f"{plain[0]} needs the name of a function, as in 'ebpf-tool {plain[0]} vfs_read'"
+    if len(plain) > 2:
+        return f"{plain[0]} takes one function, and {' '.join(plain[2:])!r} is one too many"
+    return "these words do not go together"

@@ -1,0 +1,199 @@
+"""Facts about the running kernel, read from /proc and /sys; used to explain refusals."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import BpfError
+
+# include/uapi/linux/capability.h; CAP_PERFMON and CAP_BPF since Linux 5.8
+CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
+
+_KALLSYMS = Path("/proc/kallsyms")
+_TRACING = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+_BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
+_COMPILER_SUFFIXES = (".isra.", ".constprop.", ".part.", ".cold")
+
+VM_HINT = (
+    "Run it in a kernel that has them, from a checkout of this project: "
+    "bin/vm -- bin/ebpf-tool kprobe FUNCTION"
+)
+
+
+class Symbol(NamedTuple):
+    """A line of /proc/kallsyms."""
+
+    name: str
+    kind: str  # as nm prints it: t or T for code
+    module: str  # "" for the kernel itself
+
+
+def symbols() -> Iterator[Symbol]:
+    """The kernel's symbols and those of its modules; none where /proc/kallsyms is unreadable."""
+    try:
+        with _KALLSYMS.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                fields = line.split()
+                if len(fields) >= 3:
+                    module = fields[3].strip("[]") if len(fields) > 3 else ""
+                    yield Symbol(fields[2], fields[1], module)
+    except OSError:
+        return
+
+
+def nearest_functions(name: str, limit: int = 4) -> list[str]:
+    """The function names nearest to NAME: the compiler's variants of it, then look-alikes."""
+    functions = {symbol.name for symbol in symbols() if symbol.kind in "tTwW"}
+    stem = name.split(".")[0]
+    variants = sorted(
+        f for f in functions if any(f.startswith(stem + suffix) for suffix in _COMPILER_SUFFIXES)
+    )
+    # A quick filter first: difflib alone takes seconds over 150,000 names.
+    similar = [
+        f
+        for f in functions
+        if abs(len(f) - len(name)) <= 3
+        and (f[:3] == name[:3] or f[-4:] == name[-4:] or sorted(f) == sorted(name))
+    ]
+    near = difflib.get_close_matches(name, similar, limit, 0.7)
+    if not near:
+        near = sorted((f for f in functions if name in f), key=len)
+    return list(dict.fromkeys(variants + near))[:limit]
+
+
+@lru_cache(maxsize=1)
+def has_kprobes() -> bool:
+    """Whether this kernel has CONFIG_KPROBES (its perf unit "kprobe", since Linux 4.17)."""
+    return Path("/sys/bus/event_source/devices/kprobe").exists()
+
+
+def capabilities() -> int:
+    """The effective capabilities of this process, as a bit mask."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def missing_capabilities() -> list[str]:
+    """Which of CAP_BPF and CAP_PERFMON this process lacks for tracing (CAP_SYS_ADMIN is both)."""
+    held = capabilities()
+    if held >> CAP_SYS_ADMIN & 1:
+        return []
+    wanted = {"CAP_BPF": CAP_BPF, "CAP_PERFMON": CAP_PERFMON}
+    return [name for name, bit in wanted.items() if not held >> bit & 1]
+
+
+def lockdown() -> str:
+    """The lockdown mode: "none", "integrity", "confidentiality", or "" where unknown.
+
+    Source: kernel_lockdown(7), Linux 5.4.
+    """
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    return text.partition("[")[2].partition("]")[0]
+
+
+def is_blacklisted(function: str) -> bool | None:
+    """Whether the kernel forbids kprobes on FUNCTION; None where debugfs does not tell."""
+    try:
+        lines = _BLACKLIST.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return any(line.split()[-1:] == [function] for line in lines)
+
+
+def lockdown_hint() -> str:
+    """What to do about lockdown; "" where it is not the cause."""
+    if lockdown() != "confidentiality":
+        return ""
+    return (
+        "The kernel is locked down (mode confidentiality), which forbids tracing even to root. "
+        "Boot without lockdown=confidentiality."
+    )
+
+
+def privilege_hint() -> str:
+    """What to do about EPERM and EACCES."""
+    missing = missing_capabilities()
+    if missing:
+        return (
+            f"Missing {' and '.join(missing)}. Run as root, or give the process CAP_BPF and "
+            "CAP_PERFMON (Linux 5.8): they are enough."
+        )
+    return lockdown_hint() or (
+        "All capabilities are there, but the kernel or a container's seccomp filter forbids it: "
+        "see the kernel's log and the container's security options."
+    )
+
+
+def memlock_hint() -> str:
+    """What to do when perf_event's mmap exceeds the locked-memory limit."""
+    try:
+        limit = Path("/proc/sys/kernel/perf_event_mlock_kb").read_text(encoding="ascii").strip()
+    except OSError:
+        limit = "?"
+    return (
+        f"The buffers exceed what this user may lock (kernel.perf_event_mlock_kb = {limit} per "
+        "CPU, plus RLIMIT_MEMLOCK, 'ulimit -l'). Raise either, ask for fewer pages, or hold "
+        "CAP_IPC_LOCK."
+    )
+
+
+def _function_hint(function: str) -> str:
+    """Why FUNCTION, which is in no probe's reach, is not; from kallsyms."""
+    module, _, name = function.rpartition(":")
+    if module and not Path("/sys/module", module).exists():
+        return f"Module {module} is not loaded: 'modprobe {module}' first."
+    same = [symbol for symbol in symbols() if symbol.name == name]
+    if module and not any(symbol.module == module for symbol in same):
+        return f"Module {module} has no function {name}."
+    if same and not any(symbol.kind in "tTwW" for symbol in same):
+        return f"{name} is data, not a function."
+    if same:
+        return f"{name} is in /proc/kallsyms, but the kernel does not let it be probed."
+    near = nearest_functions(name)
+    if near:
+        return f"The kernel has no function of that name. Did you mean: {', '.join(near)}?"
+    return (
+        "The kernel has no function of that name or like it: it may be inlined, or in a module "
+        "that is not loaded. /proc/kallsyms lists what there is."
+    )
+
+
+def kprobe_hint(error: BpfError, function: str) -> str:
+    """Why a kprobe on FUNCTION was refused with this error, and what to do next."""
+    if not has_kprobes():
+        return f"This kernel has no kprobes (CONFIG_KPROBES). {VM_HINT}"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return privilege_hint()
+    if error.errno == errno.ENOENT:
+        return _function_hint(function)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"Several functions are called {function}: the kernel does not choose among them."
+    if error.errno == errno.EILSEQ:
+        return "The offset is not the beginning of an instruction."
+    if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+        if is_blacklisted(function):
+            return f"{function} is on the kernel's kprobe blacklist: probe one of its callers."
+        return (
+            f"{function} exists but cannot be probed (noinstr, notrace or on the kprobe "
+            "blacklist): probe one of its callers."
+        )
+    return ""
+
+
+def online_cpus() -> int:
+    """How many CPUs are online."""
+    return os.sysconf("SC_NPROCESSORS_ONLN")

@@ -1,0 +1,98 @@
+"""libbpf's messages: into ``logging``, and into the error of the call that printed them.
+
+libbpf has one print function for the whole process, and other users of libbpf
+(another copy of this package among them) may have set theirs. Ours keeps the
+messages of our own calls and hands every other one to the function that was
+set before it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable
+
+from ._ffi import PrintFn, lib
+from .errors import BpfError
+
+logger = logging.getLogger(f"{__package__}.libbpf")
+logger.addHandler(logging.NullHandler())  # silent unless the application asks
+
+_LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+_calls = threading.local()  # .lines: the messages of this thread's call under way
+_install_lock = threading.Lock()
+_previous: Any = None
+
+
+def _format(template: bytes, arguments: int) -> str:
+    """Formats a message as printf does; the va_list may be read only once."""
+    libc = ctypes.CDLL(None)
+    text = ctypes.c_char_p()
+    length = libc.vasprintf(ctypes.byref(text), template, ctypes.c_void_p(arguments))
+    if length < 0:
+        return template.decode(errors="replace")
+    try:
+        return (text.value or b"").decode(errors="replace")
+    finally:
+        libc.free(text)
+
+
+def _print(level: int, template: bytes, arguments: int) -> int:
+    lines: list[str] | None = getattr(_calls, "lines", None)
+    if lines is None:  # not a call of ours
+        return int(_previous(level, template, arguments)) if _previous else 0
+    try:
+        message = _format(template, arguments)
+        number = _LEVELS.get(level, logging.DEBUG)
+        if number > logging.DEBUG:
+            lines.append(message)
+        logger.log(number, "%s", message.rstrip("\n"))
+    except BaseException as error:  # a logging handler's, or Ctrl-C: raised after the call
+        _calls.raised = error
+    return 0
+
+
+_callback = PrintFn(_print)  # kept for the life of the process: libbpf holds a pointer to it
+
+
+def _install() -> None:
+    global _previous
+    with _install_lock:
+        if _previous is None:
+            address = lib.libbpf_set_print(ctypes.cast(_callback, ctypes.c_void_p))
+            _previous = PrintFn(address) if address else False
+
+
+@contextmanager
+def calling(operation: str, hint: Callable[[BpfError], str] | None = None) -> Iterator[list[str]]:
+    """Around calls of libbpf: its messages are collected, its errors named.
+
+    Args:
+        operation: what is being done, in words; becomes ``BpfError.operation``.
+        hint: called with the error, after the call; its text becomes ``BpfError.hint``.
+
+    Yields: the messages collected so far, as a list of lines.
+    Raises: BpfError with operation, hint and log, in place of the bare one.
+    """
+    _install()
+    outer = getattr(_calls, "lines", None)
+    lines: list[str] = []
+    _calls.lines = lines
+    try:
+        yield lines
+    except BpfError as error:
+        if error.log or error.hint:  # an inner call named it already
+            raise
+        error.operation = operation
+        error.log = "".join(lines)
+        error.hint = hint(error) if hint else ""
+        raise
+    finally:
+        _calls.lines = outer
+    raised: BaseException | None = _calls.__dict__.pop("raised", None)
+    if raised is not None:
+        raise raised

@@ -1,0 +1,125 @@
+"""BPF programs of an object, and how they are attached."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import kernel
+from ._ffi import KprobeOpts, UprobeOpts, lib
+from .enums import ProgramType
+from .errors import BpfError
+from .link import Link
+from .log import calling
+
+if TYPE_CHECKING:
+    from .object import BpfObject
+
+
+class Program:
+    """A program of a BpfObject; owned by it, and gone when it is closed."""
+
+    def __init__(self, pointer: Any, parent: BpfObject) -> None:
+        self._pointer = pointer
+        self._object = parent
+
+    @property
+    def _as_parameter_(self) -> Any:
+        _ = self._object._as_parameter_  # raises if the object is closed
+        return self._pointer
+
+    @property
+    def name(self) -> str:
+        """The C function's name. Source: ``bpf_program__name`` (libbpf 0.1)."""
+        return str(lib.bpf_program__name(self).decode())
+
+    @property
+    def section(self) -> str:
+        """The ELF section. Source: ``bpf_program__section_name`` (libbpf 0.2)."""
+        return str(lib.bpf_program__section_name(self).decode())
+
+    @property
+    def type(self) -> ProgramType:
+        """The program type. Source: ``bpf_program__type`` (libbpf 0.1)."""
+        return ProgramType(lib.bpf_program__type(self))
+
+    def attach_kprobe(self, function: str, *, retprobe: bool = False, offset: int = 0) -> Link:
+        """Attaches to a kernel function.
+
+        Args:
+            function: its name as in /proc/kallsyms, or ``module:name``.
+            retprobe: run at the function's return, not at its entry.
+            offset: bytes from the function's first instruction.
+
+        Returns: the Link; keep it, the program is detached when it is closed.
+        Raises: BpfError, with a hint for each known cause (no such function,
+            blacklisted, no kprobes in this kernel, no privilege, lockdown).
+
+        Source: ``bpf_program__attach_kprobe`` (libbpf 0.1), with an offset
+        ``bpf_program__attach_kprobe_opts`` (0.5); Linux 4.17 for kprobes by perf_event.
+        """
+        target = function + (f"+{offset:#x}" if offset else "")
+        kind = "kretprobe" if retprobe else "kprobe"
+        operation = f"attach {kind} to {target}"
+        if not function or "\0" in function:
+            raise BpfError(operation, errno.EINVAL, "not a function name")
+        if offset < 0:
+            raise BpfError(operation, errno.EINVAL, "the offset is negative")
+        self._require_load(operation)
+        with calling(operation, lambda error: kernel.kprobe_hint(error, function)):
+            if offset:
+                opts = KprobeOpts(offset=offset, retprobe=retprobe)
+                pointer = lib.bpf_program__attach_kprobe_opts(self, function.encode(), opts)
+            else:
+                pointer = lib.bpf_program__attach_kprobe(self, retprobe, function.encode())
+        return self._object._adopt(Link(pointer, self._object, target))
+
+    def attach_uprobe(
+        self,
+        binary: str | os.PathLike[str],
+        function: str = "",
+        *,
+        offset: int = 0,
+        pid: int = -1,
+        retprobe: bool = False,
+    ) -> Link:
+        """Attaches to a function of a program or shared library.
+
+        Args:
+            binary: its path, or a name that libbpf looks up in the usual
+                folders (``libc.so.6``).
+            function: the symbol; "" if OFFSET alone says where.
+            offset: bytes from the symbol, or from the file's beginning.
+            pid: only in this process; -1: in every one.
+            retprobe: run at the function's return.
+
+        Returns: the Link. Raises: BpfError.
+        Source: ``bpf_program__attach_uprobe_opts`` (libbpf 0.5, symbols 0.8).
+        """
+        target = f"{os.fspath(binary)}:{function or hex(offset)}"
+        operation = f"attach {'uretprobe' if retprobe else 'uprobe'} to {target}"
+        self._require_load(operation)
+        opts = UprobeOpts(retprobe=retprobe, func_name=function.encode() or None)
+        with calling(operation, _uprobe_hint):
+            pointer = lib.bpf_program__attach_uprobe_opts(
+                self, pid, os.fsencode(binary), offset, opts
+            )
+        return self._object._adopt(Link(pointer, self._object, target))
+
+    def _require_load(self, operation: str) -> None:
+        if lib.bpf_program__fd(self) < 0:
+            raise BpfError(operation, None, "the object is not loaded", hint="Call load() first.")
+
+    def __repr__(self) -> str:
+        if self._object.closed:
+            return "<Program of a closed object>"
+        return f"<Program {self.name} ({self.type.name})>"
+
+
+def _uprobe_hint(error: BpfError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return kernel.privilege_hint()
+    if error.errno in (errno.ENOENT, errno.ESRCH):
+        return "No such file, symbol or process: 'nm -D FILE' lists a library's symbols."
+    return ""

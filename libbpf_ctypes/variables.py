@@ -1,0 +1,104 @@
+"""Global variables of an object: read and set by name before it is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import sys
+from typing import TYPE_CHECKING, Union
+
+from . import btf
+from ._ffi import lib
+from .errors import BpfError
+from .log import calling
+
+if TYPE_CHECKING:
+    from .maps import Map
+    from .object import BpfObject
+
+SECTIONS = (".rodata", ".data", ".bss")
+
+Value = Union[int, bool, bytes]
+
+
+class Variable:
+    """One global variable of a BpfObject.
+
+    Before load() its ``value`` may be read and set; afterwards it can only be
+    read (the kernel's copy, as it is at that moment).
+    """
+
+    def __init__(self, parent: BpfObject, section: Map, layout: btf.Variable) -> None:
+        self._object = parent
+        self._section = section
+        self._layout = layout
+
+    @property
+    def name(self) -> str:
+        """The C variable's name."""
+        return self._layout.name
+
+    @property
+    def type(self) -> btf.Type:
+        """Its type, from the object's BTF."""
+        return self._layout.type
+
+    @property
+    def value(self) -> Value:
+        """An int for integers and enums, a bool for _Bool, else the bytes.
+
+        Raises: BpfError: setting after load(); a value that does not fit.
+        Source: ``bpf_map__initial_value`` (libbpf 0.8), after load() the map
+        behind the section.
+        """
+        raw = self._read()
+        if self.type.is_bool:
+            return raw != b"\0"
+        if self.type.kind in (btf.Kind.INT, btf.Kind.ENUM, btf.Kind.ENUM64):
+            return int.from_bytes(raw, _BYTE_ORDER, signed=self.type.signed)
+        return raw
+
+    @value.setter
+    def value(self, value: Value) -> None:
+        operation = f"set variable {self.name}"
+        if self._object.loaded:
+            reason = "the object is loaded, and its variables are set before that"
+            raise BpfError(operation, errno.EBUSY, reason)
+        if isinstance(value, int):
+            low, high = _limits(self._layout.size, self.type)
+            if not low <= value <= high:
+                reason = f"{value} is out of range ({low} to {high})"
+                raise BpfError(operation, errno.ERANGE, reason)
+            signed = self.type.signed
+            value = int(value).to_bytes(self._layout.size, _BYTE_ORDER, signed=signed)
+        elif len(value) != self._layout.size:
+            reason = f"{len(value)} bytes do not fit its {self._layout.size}"
+            raise BpfError(operation, errno.EINVAL, reason)
+        ctypes.memmove(self._address(), value, len(value))
+
+    def _read(self) -> bytes:
+        if self._object.loaded:
+            section = self._section.lookup(bytes(4))
+            return section[self._layout.offset : self._layout.offset + self._layout.size]
+        return ctypes.string_at(self._address(), self._layout.size)
+
+    def _address(self) -> int:
+        size = ctypes.c_size_t()
+        with calling(f"find variable {self.name}"):
+            start = lib.bpf_map__initial_value(self._section, ctypes.byref(size))
+        if not start or self._layout.offset + self._layout.size > size.value:
+            raise BpfError(f"find variable {self.name}", None, "it lies outside of its section")
+        return int(start) + self._layout.offset
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name}>"
+
+
+_BYTE_ORDER = sys.byteorder
+
+
+def _limits(size: int, kind: btf.Type) -> tuple[int, int]:
+    if kind.is_bool:
+        return 0, 1
+    bits = 8 * size
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if kind.signed else (0, (1 << bits) - 1)
