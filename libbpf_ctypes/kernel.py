@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterator
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,6 @@ CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 _KALLSYMS = Path("/proc/kallsyms")
 _TRACING = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
-_COMPILER_SUFFIXES = (".isra.", ".constprop.", ".part.", ".cold")
 
 VM_HINT = (
     "Run it in a kernel that has them, from a checkout of this project: "
@@ -29,42 +28,64 @@ VM_HINT = (
 class Symbol(NamedTuple):
     """A line of /proc/kallsyms."""
 
-    name: str
     kind: str  # as nm prints it: t or T for code
+    name: str
     module: str  # "" for the kernel itself
 
-
-def symbols() -> Iterator[Symbol]:
-    """The kernel's symbols and those of its modules; none where /proc/kallsyms is unreadable."""
-    try:
-        with _KALLSYMS.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                fields = line.split()
-                if len(fields) >= 3:
-                    module = fields[3].strip("[]") if len(fields) > 3 else ""
-                    yield Symbol(fields[2], fields[1], module)
-    except OSError:
-        return
+    @property
+    def is_function(self) -> bool:
+        """Whether it is code."""
+        return self.kind in "tTwW"
 
 
-def nearest_functions(name: str, limit: int = 4) -> list[str]:
+class Kallsyms:
+    """The symbols of the kernel and its modules, as they are when this is made.
+
+    Some 200,000 lines: they are searched as one text, not taken apart. Empty
+    where /proc/kallsyms is unreadable.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._text = _KALLSYMS.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            self._text = ""
+
+    def find(self, name: str) -> list[Symbol]:
+        """The symbols of this name."""
+        pattern = rf" (\S) ({re.escape(name)})(?:\t\[(\S+)\])?$"
+        return [Symbol(*found) for found in re.findall(pattern, self._text, re.M)]
+
+    def size(self, name: str) -> int:
+        """Bytes from this function to the next symbol; 0 where addresses are hidden."""
+        found = re.search(rf"^([0-9a-f]+) [tTwW] {re.escape(name)}(?:\t|$)", self._text, re.M)
+        start = int(found[1], 16) if found else 0
+        if not start:
+            return 0
+        addresses = (int(text, 16) for text in re.findall(r"^[0-9a-f]+", self._text, re.M))
+        return min((a for a in addresses if a > start), default=start) - start
+
+    def functions(self) -> set[str]:
+        """The names of all functions."""
+        return set(re.findall(r"^\S+ [tTwW] (\S+)", self._text, re.M))
+
+
+def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[str]:
     """The function names nearest to NAME: the compiler's variants of it, then look-alikes."""
-    functions = {symbol.name for symbol in symbols() if symbol.kind in "tTwW"}
     stem = name.split(".")[0]
-    variants = sorted(
-        f for f in functions if any(f.startswith(stem + suffix) for suffix in _COMPILER_SUFFIXES)
-    )
-    # A quick filter first: difflib alone takes seconds over 150,000 names.
+    variants = sorted(f for f in functions if f.startswith(stem + ".") and f != name)
+    # A rough sieve first: difflib alone takes seconds over so many names.
+    low, high, letters = len(name) - 3, len(name) + 3, set(name)
     similar = [
         f
         for f in functions
-        if abs(len(f) - len(name)) <= 3
-        and (f[:3] == name[:3] or f[-4:] == name[-4:] or sorted(f) == sorted(name))
+        if low <= len(f) <= high
+        and (f[:4] == name[:4] or f[-4:] == name[-4:])
+        and len(letters.symmetric_difference(f)) <= 4
     ]
     near = difflib.get_close_matches(name, similar, limit, 0.7)
-    if not near:
-        near = sorted((f for f in functions if name in f), key=len)
-    return list(dict.fromkeys(variants + near))[:limit]
+    longer = sorted((f for f in functions if name in f and f != name), key=len)
+    return list(dict.fromkeys(variants + near + longer))[:limit]
 
 
 @lru_cache(maxsize=1)
@@ -156,14 +177,15 @@ def _function_hint(function: str) -> str:
     module, _, name = function.rpartition(":")
     if module and not Path("/sys/module", module).exists():
         return f"Module {module} is not loaded: 'modprobe {module}' first."
-    same = [symbol for symbol in symbols() if symbol.name == name]
+    kallsyms = Kallsyms()
+    same = kallsyms.find(name)
     if module and not any(symbol.module == module for symbol in same):
         return f"Module {module} has no function {name}."
-    if same and not any(symbol.kind in "tTwW" for symbol in same):
+    if same and not any(symbol.is_function for symbol in same):
         return f"{name} is data, not a function."
     if same:
         return f"{name} is in /proc/kallsyms, but the kernel does not let it be probed."
-    near = nearest_functions(name)
+    near = nearest_functions(name, kallsyms.functions())
     if near:
         return f"The kernel has no function of that name. Did you mean: {', '.join(near)}?"
     return (

@@ -18,7 +18,7 @@ class Link(Handle):
     Attributes:
         target: what it is attached to, in words.
 
-    Source: libbpf's ``struct bpf_link`` (0.1).
+    Source: libbpf's ``struct bpf_link`` (0.0.4).
     """
 
     def __init__(self, pointer: Any, parent: object, target: str) -> None:

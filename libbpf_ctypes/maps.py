@@ -36,34 +36,34 @@ class Map:
 
     @property
     def name(self) -> str:
-        """The map's name. Source: ``bpf_map__name`` (libbpf 0.1)."""
+        """The map's name. Source: ``bpf_map__name`` (libbpf 0.0.1)."""
         return str(lib.bpf_map__name(self).decode())
 
     @property
     def type(self) -> MapType:
-        """The map type. Source: ``bpf_map__type`` (libbpf 0.3)."""
+        """The map type. Source: ``bpf_map__type`` (libbpf 0.1)."""
         return MapType(lib.bpf_map__type(self))
 
     @property
     def key_size(self) -> int:
-        """Bytes of a key. Source: ``bpf_map__key_size`` (libbpf 0.3)."""
+        """Bytes of a key. Source: ``bpf_map__key_size`` (libbpf 0.1)."""
         return int(lib.bpf_map__key_size(self))
 
     @property
     def value_size(self) -> int:
-        """Bytes of a value (of one CPU's). Source: ``bpf_map__value_size`` (libbpf 0.3)."""
+        """Bytes of a value (of one CPU's). Source: ``bpf_map__value_size`` (libbpf 0.1)."""
         return int(lib.bpf_map__value_size(self))
 
     @property
     def max_entries(self) -> int:
-        """How many entries it holds. Source: ``bpf_map__max_entries`` (libbpf 0.3)."""
+        """How many entries it holds. Source: ``bpf_map__max_entries`` (libbpf 0.1)."""
         return int(lib.bpf_map__max_entries(self))
 
     @property
     def fd(self) -> int:
         """Its file descriptor, owned by the object.
 
-        Raises: BpfError before load(). Source: ``bpf_map__fd`` (libbpf 0.1).
+        Raises: BpfError before load(). Source: ``bpf_map__fd`` (libbpf 0.0.1).
         """
         fd = int(lib.bpf_map__fd(self))
         if fd < 0:
@@ -78,7 +78,7 @@ class Map:
         Returns: ``value_size`` bytes.
         Raises: BpfError: ENOENT if there is no such key, EINVAL for a key of
             another size or a per-CPU map (``lookup_percpu``).
-        Source: ``bpf_map__lookup_elem`` (libbpf 1.0).
+        Source: ``bpf_map__lookup_elem`` (libbpf 0.8).
         """
         return self._lookup(key, self.value_size)
 
@@ -88,7 +88,7 @@ class Map:
         Args: key: exactly ``key_size`` bytes.
         Returns: one value of ``value_size`` bytes per CPU.
         Raises: BpfError: as lookup().
-        Source: ``bpf_map__lookup_elem`` (libbpf 1.0): values lie 8-byte aligned.
+        Source: ``bpf_map__lookup_elem`` (libbpf 0.8): values lie 8-byte aligned.
         """
         if self.type not in _PER_CPU:
             raise BpfError(f"look up per CPU in {self.name}", errno.EINVAL, "not a per-CPU map")

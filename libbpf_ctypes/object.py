@@ -73,7 +73,7 @@ class BpfObject(Handle):
         programs, maps, variables: its parts by name (read-only mappings); a
             missing name raises NotFoundError, which is a KeyError.
 
-    Source: libbpf's ``struct bpf_object`` (0.1; this API 1.0).
+    Source: libbpf's ``struct bpf_object`` (0.0.1; this API 1.0).
     """
 
     def __init__(self, pointer: Any, source: str, data: object = None) -> None:
@@ -103,7 +103,7 @@ class BpfObject(Handle):
         Raises: BpfError: missing, truncated, not an ELF file, for another
             endianness, or not understood by libbpf.
 
-        Source: ``bpf_object__open_file``, ``bpf_object__open_mem`` (libbpf 0.1).
+        Source: ``bpf_object__open_mem`` (libbpf 0.0.6).
         """
         if isinstance(source, bytes):
             name, data = f"object of {len(source)} bytes", source
@@ -143,7 +143,7 @@ class BpfObject(Handle):
         """Loads it into the kernel: maps are created, programs verified.
 
         Raises: BpfError; ``log`` holds the verifier's words if it refused.
-        Source: ``bpf_object__load`` (libbpf 0.1).
+        Source: ``bpf_object__load`` (libbpf 0.0.1).
         """
         if self.loaded:
             raise BpfError(f"load {self.source}", errno.EALREADY, "it is loaded already")

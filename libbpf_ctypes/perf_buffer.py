@@ -53,7 +53,7 @@ class PerfBuffer(Handle, Generic[_T]):
     Raises: BpfError, with a hint: not a perf event array, not loaded, pages not
         a power of two, over the locked-memory limit, no privilege.
 
-    Source: libbpf's ``perf_buffer__new`` (0.1, this signature 1.0);
+    Source: libbpf's ``perf_buffer__new`` (libbpf 0.6, this signature 1.0);
         bpf_perf_event_output (Linux 4.4).
     """
 

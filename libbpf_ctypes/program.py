@@ -31,7 +31,7 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The C function's name. Source: ``bpf_program__name`` (libbpf 0.1)."""
+        """The C function's name. Source: ``bpf_program__name`` (libbpf 0.0.7)."""
         return str(lib.bpf_program__name(self).decode())
 
     @property
@@ -41,7 +41,7 @@ class Program:
 
     @property
     def type(self) -> ProgramType:
-        """The program type. Source: ``bpf_program__type`` (libbpf 0.1)."""
+        """The program type. Source: ``bpf_program__type`` (libbpf 0.7)."""
         return ProgramType(lib.bpf_program__type(self))
 
     def attach_kprobe(self, function: str, *, retprobe: bool = False, offset: int = 0) -> Link:
@@ -56,7 +56,7 @@ class Program:
         Raises: BpfError, with a hint for each known cause (no such function,
             blacklisted, no kprobes in this kernel, no privilege, lockdown).
 
-        Source: ``bpf_program__attach_kprobe`` (libbpf 0.1), with an offset
+        Source: ``bpf_program__attach_kprobe`` (libbpf 0.0.4), with an offset
         ``bpf_program__attach_kprobe_opts`` (0.5); Linux 4.17 for kprobes by perf_event.
         """
         target = function + (f"+{offset:#x}" if offset else "")
@@ -67,6 +67,11 @@ class Program:
         if offset < 0:
             raise BpfError(operation, errno.EINVAL, "the offset is negative")
         self._require_load(operation)
+        if offset:  # the kernel would take one past the end, and probe the next function
+            size = kernel.Kallsyms().size(function.rpartition(":")[2])
+            if 0 < size <= offset:
+                reason = f"the offset lies past the function's end ({size} bytes)"
+                raise BpfError(operation, errno.EINVAL, reason)
         with calling(operation, lambda error: kernel.kprobe_hint(error, function)):
             if offset:
                 opts = KprobeOpts(offset=offset, retprobe=retprobe)

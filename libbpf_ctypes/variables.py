@@ -48,7 +48,7 @@ class Variable:
         """An int for integers and enums, a bool for _Bool, else the bytes.
 
         Raises: BpfError: setting after load(); a value that does not fit.
-        Source: ``bpf_map__initial_value`` (libbpf 0.8), after load() the map
+        Source: ``bpf_map__initial_value`` (libbpf 0.5), after load() the map
         behind the section.
         """
         raw = self._read()

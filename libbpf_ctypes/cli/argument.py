@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..btf import Btf, Parameter
 from ..errors import BpfError
-from ..kernel import symbols
+from ..kernel import Kallsyms
 from .text import argument_formatter, escape
 
 
@@ -45,7 +45,7 @@ def _parameters(module: str, name: str) -> tuple[Parameter, ...]:
             try:
                 return kernel.parameters(name)
             except BpfError:
-                module = next((s.module for s in symbols() if s.name == name), "")
+                module = next((symbol.module for symbol in Kallsyms().find(name)), "")
                 if not module:
                     raise
         with Btf.module(module, kernel) as types:
