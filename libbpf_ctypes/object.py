@@ -157,10 +157,14 @@ class BpfObject(Handle):
         self._children.append(weakref.ref(child))
         return child
 
+    def _open_children(self, parent: object = None) -> list[Handle]:
+        """What was adopted, of this parent or of any, and is not closed."""
+        children = [child for ref in self._children if (child := ref()) is not None]
+        return [c for c in children if not c.closed and parent in (None, c._parent)]
+
     def _release(self, pointer: Any) -> None:
         # Links before buffers, so that nobody writes to a buffer without reader.
-        children = [child for ref in self._children if (child := ref()) is not None]
-        for child in sorted(children, key=lambda child: child._close_order):
+        for child in sorted(self._open_children(), key=lambda child: child._close_order):
             child.close()
         lib.bpf_object__close(pointer)
 

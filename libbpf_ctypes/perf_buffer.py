@@ -44,7 +44,8 @@ class PerfBuffer(Handle, Generic[_T]):
         pages: pages of each CPU's buffer, a power of two.
 
     Attributes:
-        lost: events reported as lost so far.
+        lost: events reported as lost so far (by the kernel, with the next event of
+            that CPU: losses after its last event are never reported).
 
     An exception of on_lost or of the decoder is raised by poll() when the
     kernel's buffers are in order again; no event is dropped by it. A handle may
@@ -94,6 +95,9 @@ class PerfBuffer(Handle, Generic[_T]):
         if pages < 1 or pages & (pages - 1):
             reason = f"{pages} pages are not a power of two"
             raise BpfError(operation, errno.EINVAL, reason, hint="Take 8, 16, 32, 64, …")
+        if any(isinstance(other, PerfBuffer) for other in map._object._open_children(map)):
+            reason = "another PerfBuffer reads it, and would get nothing any more"
+            raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
         self.lost = 0
         self._on_lost = on_lost
         self._events: list[_T] = []

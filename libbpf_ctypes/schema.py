@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import namedtuple
 from collections.abc import Callable
 from functools import lru_cache
+from keyword import iskeyword
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -142,14 +142,29 @@ def _flatten(declaration: construct.Struct) -> list[_Field] | None:
             fields.append(_Field(name, f"{inner.size}s", decode_cstring))
         elif isinstance(inner, construct.Bytes) and isinstance(inner.length, int):
             fields.append(_Field(name, f"{inner.length}s", None))
+        elif _is_padding(sub):
+            fields.append(_Field(None, f"{sub.length}x", None))
         else:
             return None
-    names = [field.name for field in fields]
-    if len(orders) > 1 or not all(n and re.fullmatch(r"[A-Za-z]\w*", n) for n in names):
+        if not fields[-1].code.endswith("x") and not _is_field_name(name):
+            return None
+    names = [field.name for field in fields if field.name]
+    if len(orders) > 1 or len(names) != len(set(names)):
         return None
     order = orders.pop() if orders else "="
     # struct's "=" is native order without alignment, as construct lays fields out.
     return [_Field(None, order, None), *fields]
+
+
+def _is_padding(sub: Any) -> bool:
+    """Whether it is construct's Padding of a fixed length."""
+    padded = isinstance(sub, construct.Padded) and sub.subcon is construct.Pass
+    return padded and isinstance(sub.length, int)
+
+
+def _is_field_name(name: str | None) -> bool:
+    """Whether a named tuple takes a field of this name."""
+    return bool(name and name.isidentifier() and name[0] != "_") and not iskeyword(name or "")
 
 
 def _compile(name: str, fields: list[_Field], size: int) -> tuple[Any, Callable[[Any], Any]]:
@@ -157,9 +172,10 @@ def _compile(name: str, fields: list[_Field], size: int) -> tuple[Any, Callable[
     layout = struct.Struct(order.code + "".join(field.code for field in rest))
     if layout.size != size:
         raise DecodeError(f"derive schema {name}", None, f"{layout.size} bytes, not {size}")
-    record: Any = namedtuple(name, [field.name for field in rest])  # type: ignore[misc]
+    named = [field for field in rest if field.name]  # without the padding
+    record: Any = namedtuple(name, [field.name for field in named])  # type: ignore[misc]
     unpack, make = layout.unpack, record._make
-    converters = [(at, field.convert) for at, field in enumerate(rest) if field.convert]
+    converters = [(at, field.convert) for at, field in enumerate(named) if field.convert]
 
     def decode(data: Any) -> Any:
         values: Any = unpack(data)

@@ -117,8 +117,8 @@ class _Trace:
                     self._console.info(what)
                     self._listen(self._buffer, output, argument, started)
                     self._console.info("Detaching kprobe...")
-                    link.close()
                     seconds = time.monotonic() - started
+                    link.close()  # no event from here on; takes the kernel some 0.1 s
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
                 counters = _read_counters(obj.maps[COUNTERS])

@@ -14,9 +14,9 @@ from ..btf import Kind, Type
 def escape(text: str) -> str:
     r"""TEXT without anything a terminal would act on.
 
-    Control and other unprintable characters become \xNN, \uNNNN or \UNNNNNNNN,
-    bytes that were not UTF-8 (lone surrogates) \xNN, a backslash two of them:
-    what was written can be told from what was escaped.
+    Control characters of ASCII become \xNN, other unprintable ones \uNNNN or
+    \UNNNNNNNN, bytes that were not UTF-8 (lone surrogates) \xNN, a backslash
+    two of them: what was written can be told from what was escaped.
     """
     if text.isprintable() and "\\" not in text:
         return text
@@ -30,8 +30,8 @@ def _escape_character(character: str) -> str:
         return character
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # surrogateescape
-        code -= 0xDC00
-    if code < 0x100:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 

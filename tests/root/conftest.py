@@ -1,0 +1,39 @@
+"""The shipped object, loaded and attached by uprobe to libc's open64."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Link
+
+#: Called through ctypes, so that a test knows the first argument: an address.
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def call_open64(path: ctypes.Array[ctypes.c_char], times: int = 1) -> int:
+    """Calls open64(path) so often; returns the register that each event carries."""
+    for _ in range(times):
+        fd = LIBC.open64(path, os.O_RDONLY)
+        if fd >= 0:
+            os.close(fd)
+    return ctypes.addressof(path)
+
+
+@pytest.fixture
+def loaded() -> Iterator[BpfObject]:
+    """The shipped object, loaded, tracing this process only."""
+    with BpfObject.open(KPROBE_OBJECT) as obj:
+        obj.variables["target_pid"].value = os.getpid()
+        obj.load()
+        yield obj
+
+
+@pytest.fixture
+def attach(loaded: BpfObject) -> Callable[[], Link]:
+    """Attaches the loaded program to open64; closed with the object."""
+    return lambda: loaded.programs["syscall_kprobe"].attach_uprobe("libc.so.6", "open64")

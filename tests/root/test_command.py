@@ -1,0 +1,269 @@
+"""ebpf-tool from start to end on the running kernel, its probe moved to libc's open64."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+TOOL = [sys.executable, str(Path(__file__).with_name("tool_by_uprobe.py"))]
+
+#: Opens files for ever, as fast as it can or 50 times a second.
+LOAD = "import os\nwhile 1:\n try: os.open('/nonexistent', 0)\n except OSError: pass\n"
+SLOW_LOAD = "import time\n" + LOAD.replace("pass", "time.sleep(0.02)")
+
+Tool = subprocess.Popen[str]
+
+
+def start(*arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> Tool:
+    """Starts the tool and returns once it listens."""
+    command = [*TOOL, "open64", *arguments]
+    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Listening" in line:
+            return process
+    raise AssertionError(f"it ended with status {process.wait()} before it listened")
+
+
+def rest(process: Tool) -> tuple[str, str]:
+    """What it still prints, to its end; not communicate(), which forgets what was buffered."""
+    out = process.stdout.read() if process.stdout else ""
+    err = process.stderr.read() if process.stderr else ""
+    process.wait(10)
+    return out, err
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TOOL, "open64", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def load() -> object:
+    """A process that opens as fast as it can."""
+    process = subprocess.Popen([sys.executable, "-c", LOAD])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def slow_load() -> object:
+    """A process that opens 50 times a second."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW_LOAD])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_it_prints_events_and_a_summary(slow_load: Tool) -> None:
+    done = run("-d", "1", "-p", str(slow_load.pid))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    pattern = rf"\[{slow_load.pid}\] python[\w.]*: arg0=\d+, timestamp=\d+"
+    assert lines
+    assert all(re.fullmatch(pattern, line) for line in lines), lines[0]
+    expected = [
+        r"\[INFO\] Attaching kprobe to function: open64",
+        r"\[INFO\] Duration: 1 seconds \(0 = until Ctrl\+C\)",
+        r"\[INFO\] Kprobe attached to open64\. Listening for events\.\.\.",
+        r"\[INFO\] Detaching kprobe\.\.\.",
+        rf"\[INFO\] {len(lines)} events, 0 lost, 1\.\d seconds, \d+\.\d events/s",
+    ]
+    assert re.fullmatch("\n".join(expected), done.stderr.strip()), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(slow_load: Tool, number: int) -> None:
+    process = start("-p", str(slow_load.pid))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    out, err = rest(process)
+    assert process.returncode == 0, err
+    events = 1 + out.count("\n")
+    assert f"[INFO] {events} events, 0 lost," in err
+    assert "Traceback" not in err
+
+
+def test_no_event_comes_after_the_deadline_under_load(load: Tool) -> None:
+    done = run("-d", "1")
+    assert done.returncode == 0, done.stderr
+    times = [int(line.rpartition("=")[2]) for line in done.stdout.splitlines()]
+    assert max(times) - min(times) < 1.2e9  # the kernel's own clock
+    assert max(times) - min(times) > 0.8e9
+
+
+def test_losses_are_told_and_the_accounts_add_up(load: Tool, tmp_path: Path) -> None:
+    """A reader that is stopped for a while loses events; each of them is accounted for."""
+    with (tmp_path / "out").open("w") as out:
+        process = start("-d", "3", "-p", str(load.pid), stdout=out)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        _, err = rest(process)
+    assert process.returncode == 0, err
+    lines = (tmp_path / "out").read_text().count("\n")
+    summary = re.search(r"(\d+) events, (\d+) lost", err)
+    assert summary
+    assert int(summary[1]) == lines
+    assert int(summary[2]) > 0
+    assert re.search(r"\[WARNING\] \d+ events lost", err), err
+    assert f"[ERROR] {summary[2]} events were lost" in err
+    assert "do not add up" not in err
+
+
+def test_a_closed_pipe_ends_it_quietly(slow_load: Tool) -> None:
+    process = start("-p", str(slow_load.pid))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(10) == 0, err
+    assert "[ERROR]" not in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_stops_does_not_hold_up_the_deadline(load: Tool) -> None:
+    process = start("-d", "1", "-p", str(load.pid))
+    assert process.stderr is not None
+    err = process.stderr.read()  # its stdout is not read before it ends
+    assert process.wait(10) == 1
+    assert "[INFO] Detaching kprobe..." in err
+    unwritten = re.search(r"\[ERROR\] (\d+) lines were not written", err)
+    assert unwritten, err
+    assert process.stdout is not None
+    written = process.stdout.read().count("\n")
+    summary = re.search(r"(\d+) events,", err)
+    assert summary
+    assert int(summary[1]) == written + int(unwritten[1])
+
+
+def test_ctrl_c_while_the_reader_does_not_read(load: Tool) -> None:
+    process = start("-p", str(load.pid))
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(10) == 1
+    assert "lines were not written" in err
+
+
+def test_a_full_disk_is_told(load: Tool) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start("-d", "5", "-p", str(load.pid), stdout=full)
+        _, err = rest(process)
+    assert process.returncode == 1
+    assert "[ERROR] write the output: No space left on device" in err
+    assert "Traceback" not in err
+
+
+def test_quiet_and_debug() -> None:
+    assert run("-d", "0.2", "-q").stderr == ""
+    assert "[DEBUG] libbpf:" in run("-d", "0.2", "-v").stderr
+    os.environ["EBPF_TOOL_LOG"] = "debug"
+    try:
+        assert "[DEBUG] libbpf:" in run("-d", "0.2").stderr
+    finally:
+        del os.environ["EBPF_TOOL_LOG"]
+
+
+def test_it_says_why_nothing_came() -> None:
+    idle = subprocess.Popen(["sleep", "30"])
+    try:
+        err = run("-d", "0.3", "-p", str(idle.pid)).stderr
+    finally:
+        idle.kill()
+        idle.wait()
+    assert "0 events, 0 lost" in err
+    assert "No event: open64 was " in err
+
+
+def test_a_pid_that_is_none_is_refused(slow_load: Tool) -> None:
+    slow_load.kill()
+    slow_load.wait()
+    done = run("-d", "1", "-p", str(slow_load.pid))
+    assert done.returncode == 1
+    assert f"[ERROR] trace process {slow_load.pid}: there is no process" in done.stderr
+
+
+def test_a_thread_id_is_not_a_pid() -> None:
+    code = "import threading,time; threading.Thread(target=time.sleep,args=(30,)).start()"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        threads: list[str] = []
+        while len(threads) < 2:
+            threads = sorted(p.name for p in Path(f"/proc/{process.pid}/task").iterdir())
+        other = next(t for t in threads if int(t) != process.pid)
+        done = run("-d", "1", "-p", other)
+    finally:
+        process.kill()
+        process.wait()
+    assert done.returncode == 1
+    assert f"Use -p {process.pid}." in done.stderr
+
+
+def test_names_are_escaped() -> None:
+    """A traced process may call itself anything; the terminal must not act on it."""
+    code = (
+        "import ctypes,os\nctypes.CDLL(None).prctl(15, b'\\x1b[31mx\\n\\xff\\\\')\n"
+        "for _ in range(20):\n try: os.open('/nonexistent', 0)\n except OSError: pass\n"
+    )
+    process = start("-d", "2")
+    subprocess.run([sys.executable, "-c", code], check=True)
+    out, _ = rest(process)
+    assert out.count(r"] \x1b[31mx\x0a\xff\\: arg0=") == 20
+    assert all(line.isprintable() for line in out.split("\n"))
+
+
+def test_times_and_thread_ids(slow_load: Tool) -> None:
+    pid = str(slow_load.pid)
+    before = time.clock_gettime(time.CLOCK_MONOTONIC)
+    boot = run("-d", "0.5", "-p", pid, "--time=boot", "--show-tid").stdout.splitlines()[0]
+    found = re.fullmatch(rf"\[{pid}/{pid}\] .*, timestamp=(\d+\.\d{{6}})", boot)
+    assert found
+    assert before < float(found[1]) < time.clock_gettime(time.CLOCK_MONOTONIC)
+    now = datetime.now(timezone.utc)
+    wall = run("-d", "0.5", "-p", pid, "--time=wall").stdout.splitlines()[0].rpartition("=")[2]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d", wall)
+    assert now < datetime.fromisoformat(wall) < datetime.now(timezone.utc)
+
+
+def test_lines_come_at_once_on_a_terminal_and_soon_in_a_pipe(slow_load: Tool) -> None:
+    controller, terminal = pty.openpty()
+    process = start("-p", str(slow_load.pid), stdout=terminal)
+    os.close(terminal)
+    assert select.select([controller], [], [], 10)[0]
+    assert b"arg0=" in os.read(controller, 4096)
+    process.send_signal(signal.SIGINT)
+    rest(process)
+    os.close(controller)
+
+    process = start("-p", str(slow_load.pid))
+    assert process.stdout is not None
+    assert "arg0=" in process.stdout.readline()  # while it still runs
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    rest(process)
+
+
+def test_a_gone_stderr_does_not_end_the_trace(slow_load: Tool) -> None:
+    process = start("-d", "1", "-p", str(slow_load.pid))
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout is not None
+    assert process.stdout.read().count("\n") > 10
+    assert process.wait(10) == 0
