@@ -213,7 +213,19 @@ def _load() -> ctypes.CDLL:
     if major != 1:
         reason = f"this is libbpf {major}.x, whose functions have other signatures than 1.x's"
         raise LibraryError(operation, None, reason, hint=INSTALL_HINT)
+    plain = library._FuncPtr
+    members = {"__call__": _call, "_flags_": plain._flags_, "_restype_": plain._restype_}
+    library._FuncPtr = type("_Function", (plain,), members)
     return library
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    """Calls a function of libbpf with the handles' pointers.
+
+    ctypes would ask for ``_as_parameter_`` too, but hide a ClosedError in its ArgumentError.
+    """
+    pointers = [getattr(argument, "_as_parameter_", argument) for argument in arguments]
+    return super(type(function), function).__call__(*pointers)
 
 
 class _Lib:

@@ -126,6 +126,17 @@ def lockdown() -> str:
     return text.partition("[")[2].partition("]")[0]
 
 
+def in_initial_pid_namespace() -> bool:
+    """Whether process ids here are those that BPF programs see; not so in most containers.
+
+    Source: PROC_PID_INIT_INO, include/linux/proc_ns.h (Linux 3.8).
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino == 0xEFFFFFFC
+    except OSError:
+        return True
+
+
 def is_blacklisted(function: str) -> bool | None:
     """Whether the kernel forbids kprobes on FUNCTION; None where debugfs does not tell."""
     try:
@@ -145,14 +156,30 @@ def lockdown_hint() -> str:
     )
 
 
+def _paranoia() -> int:
+    """kernel.perf_event_paranoid; Debian and Ubuntu know a 3 that refuses all but CAP_SYS_ADMIN."""
+    try:
+        return int(Path("/proc/sys/kernel/perf_event_paranoid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 2  # the kernel's default
+
+
 def privilege_hint() -> str:
     """What to do about EPERM and EACCES."""
     missing = missing_capabilities()
+    paranoia = _paranoia()
+    demand = (
+        f"kernel.perf_event_paranoid is {paranoia}, and this kernel then demands CAP_SYS_ADMIN: "
+        "'sysctl kernel.perf_event_paranoid=2' lifts that"
+    )
     if missing:
+        enough = "they are enough" if paranoia < 3 else f"but {demand}"
         return (
             f"Missing {' and '.join(missing)}. Run as root, or give the process CAP_BPF and "
-            "CAP_PERFMON (Linux 5.8): they are enough."
+            f"CAP_PERFMON (Linux 5.8): {enough}."
         )
+    if paranoia >= 3 and not capabilities() >> CAP_SYS_ADMIN & 1:
+        return f"CAP_BPF and CAP_PERFMON are there, but {demand}; or run as root."
     return lockdown_hint() or (
         "All capabilities are there, but the kernel or a container's seccomp filter forbids it: "
         "see the kernel's log and the container's security options."

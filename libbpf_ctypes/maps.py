@@ -37,7 +37,7 @@ class Map:
     @property
     def name(self) -> str:
         """The map's name. Source: ``bpf_map__name`` (libbpf 0.0.1)."""
-        return str(lib.bpf_map__name(self).decode())
+        return str(lib.bpf_map__name(self).decode(errors="backslashreplace"))
 
     @property
     def type(self) -> MapType:

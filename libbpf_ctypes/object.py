@@ -116,7 +116,7 @@ class BpfObject(Handle):
                 raise BpfError(f"open {name}", error.errno, reason) from None
         _check_elf(name, data)
         buffer = ctypes.create_string_buffer(data, len(data))
-        opts = OpenOpts(object_name=Path(name).name.partition(".")[0].encode())
+        opts = OpenOpts(object_name=os.fsencode(Path(name).name.partition(".")[0]))
         with calling(f"open {name}", _open_hint):
             pointer = lib.bpf_object__open_mem(buffer, len(data), opts)
             return cls(pointer, name, buffer)

@@ -32,12 +32,12 @@ class Program:
     @property
     def name(self) -> str:
         """The C function's name. Source: ``bpf_program__name`` (libbpf 0.0.7)."""
-        return str(lib.bpf_program__name(self).decode())
+        return str(lib.bpf_program__name(self).decode(errors="backslashreplace"))
 
     @property
     def section(self) -> str:
         """The ELF section. Source: ``bpf_program__section_name`` (libbpf 0.2)."""
-        return str(lib.bpf_program__section_name(self).decode())
+        return str(lib.bpf_program__section_name(self).decode(errors="backslashreplace"))
 
     @property
     def type(self) -> ProgramType:

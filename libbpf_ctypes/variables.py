@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .object import BpfObject
 
 SECTIONS = (".rodata", ".data", ".bss")
+_NUMBERS = (btf.Kind.INT, btf.Kind.ENUM, btf.Kind.ENUM64)
 
 Value = Union[int, bool, bytes]
 
@@ -54,7 +55,7 @@ class Variable:
         raw = self._read()
         if self.type.is_bool:
             return raw != b"\0"
-        if self.type.kind in (btf.Kind.INT, btf.Kind.ENUM, btf.Kind.ENUM64):
+        if self.type.kind in _NUMBERS:
             return int.from_bytes(raw, _BYTE_ORDER, signed=self.type.signed)
         return raw
 
@@ -65,16 +66,20 @@ class Variable:
             reason = "the object is loaded, and its variables are set before that"
             raise BpfError(operation, errno.EBUSY, reason)
         if isinstance(value, int):
+            if self.type.kind not in _NUMBERS:
+                reason = f"it is no number, and takes {self._layout.size} bytes"
+                raise BpfError(operation, errno.EINVAL, reason)
             low, high = _limits(self._layout.size, self.type)
             if not low <= value <= high:
                 reason = f"{value} is out of range ({low} to {high})"
                 raise BpfError(operation, errno.ERANGE, reason)
             signed = self.type.signed
             value = int(value).to_bytes(self._layout.size, _BYTE_ORDER, signed=signed)
-        elif len(value) != self._layout.size:
-            reason = f"{len(value)} bytes do not fit its {self._layout.size}"
+        raw = bytes(value)  # raises TypeError for text
+        if len(raw) != self._layout.size:
+            reason = f"{len(raw)} bytes do not fit its {self._layout.size}"
             raise BpfError(operation, errno.EINVAL, reason)
-        ctypes.memmove(self._address(), value, len(value))
+        ctypes.memmove(self._address(), raw, len(raw))
 
     def _read(self) -> bytes:
         if self._object.loaded:

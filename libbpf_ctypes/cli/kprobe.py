@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import kernel
 from ..errors import BpfError
 from ..events import SYSCALL_EVENT_SCHEMA, Counters, SyscallEvent
 from ..maps import Map
@@ -96,7 +97,7 @@ class _Trace:
     def run(self) -> int:
         options = self._options
         self._catch_signals()
-        _check_process(options.pid)
+        self._look_at_process_ids()
         self._console.info(f"Attaching kprobe to function: {options.function}")
         self._console.info(f"Duration: {options.seconds:g} seconds (0 = until Ctrl+C)")
         if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
@@ -124,6 +125,18 @@ class _Trace:
                 counters = _read_counters(obj.maps[COUNTERS])
                 return self._account(counters, self._buffer.lost, output, seconds)
 
+    def _look_at_process_ids(self) -> None:
+        """The kernel numbers processes as the host does: says so where we do not."""
+        if kernel.in_initial_pid_namespace():
+            _check_process(self._options.pid)
+            self._tracer = 0 if self._options.include_self else os.getpid()
+            return
+        self._tracer = 0  # our number here is another process's there
+        self._console.warning(
+            "This is a container: process ids are the host's, in the events and for -p, "
+            "and ebpf-tool's own calls are not left out."
+        )
+
     def _catch_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
             self._stopping = True
@@ -144,7 +157,7 @@ class _Trace:
             hint = "Take the object of this machine's folder in the package's data folder."
             raise BpfError(f"use {obj.source}", None, reason, hint=hint)
         obj.variables["target_pid"].value = self._options.pid
-        obj.variables["tracer_pid"].value = 0 if self._options.include_self else os.getpid()
+        obj.variables["tracer_pid"].value = self._tracer
 
     def _listen(
         self,

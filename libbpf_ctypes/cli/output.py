@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -29,9 +30,15 @@ class Output:
     """
 
     def __init__(self, fd: int, encoding: str = "utf-8") -> None:
-        self._fd = fd
         self._encoding = encoding
         self._immediate = os.isatty(fd)
+        if self._immediate:
+            # A stopped terminal takes a part of a write, and blocks for the rest:
+            # write through a non-blocking opening of our own (not if it is another user's).
+            with contextlib.suppress(OSError):
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                fd = os.open(f"/proc/self/fd/{fd}", flags)
+        self._fd = fd
         self._chunk = _FILE_CHUNK if stat.S_ISREG(os.fstat(fd).st_mode) else _PIPE_CHUNK
         self._parts: list[str] = []
         self._pending = b""
@@ -78,7 +85,9 @@ class Output:
                     break
                 try:
                     at += os.write(self._fd, view[at : at + self._chunk])
-                except BlockingIOError:  # the reader made the pipe non-blocking
+                except BlockingIOError:  # ours, or the reader made the pipe non-blocking
+                    if not left:
+                        break
                     time.sleep(0.001)
         finally:
             self._pending = bytes(view[at:])

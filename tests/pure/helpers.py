@@ -1,0 +1,59 @@
+"""Paths of the checkout, and programs run in fresh processes."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "libbpf_ctypes"
+TOOL = ROOT / "bin" / "ebpf-tool"
+
+#: A program that hangs is ended after so long; nothing measures time by it.
+PATIENCE = 120
+
+
+def run_python(
+    code: str, *arguments: str | Path, path: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs CODE in a fresh interpreter that imports from PATH."""
+    return _run([sys.executable, "-c", code, *map(str, arguments)], path, environment)
+
+
+def run_tool(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs bin/ebpf-tool with these words."""
+    return _run([sys.executable, str(TOOL), *map(str, words)], ROOT, environment)
+
+
+def _run(
+    command: list[str], path: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    paths = [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def usage_text() -> str:
+    """The text by which docopt reads the command line: that of bin/ebpf-tool."""
+    loader = importlib.machinery.SourceFileLoader("ebpf_tool", str(TOOL))
+    spec = importlib.util.spec_from_loader("ebpf_tool", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
+    assert module.__doc__
+    return module.__doc__

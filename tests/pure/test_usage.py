@@ -1,0 +1,188 @@
+"""The command line: what is wrong with it is said in words, and by its name."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from libbpf_ctypes.cli import usage
+from libbpf_ctypes.cli.kprobe import Options, read_options
+
+from .helpers import run_tool, usage_text
+
+DOC = usage_text()
+
+
+def parse(line: str) -> dict[str, Any]:
+    return usage.parse(DOC, shlex.split(line))
+
+
+# Each wrong command line, and what its message must say.
+WRONG = [
+    ("", "no command given; there is: kprobe"),
+    ("-v", "no command given"),
+    ("-d 5", "no command given"),
+    ("trace", "'trace'"),
+    ("kprob vfs_read", "did you mean kprobe?"),
+    ("KPROBE vfs_read", "'KPROBE'"),
+    ("'two words' vfs_read", "'two words'"),
+    ("'' vfs_read", "unknown command ''"),
+    ("- vfs_read", "unknown command '-'"),
+    ("vfs_read kprobe", "'vfs_read'"),
+    ("kprobe", "needs the name of a function"),
+    ("kprobe -d 5", "needs the name of a function"),
+    ("kprobe --duration 5 --pid 3", "needs the name of a function"),
+    ("kprobe vfs_read vfs_write", "'vfs_write' is one too many"),
+    ("kprobe vfs_read vfs_write vfs_open", "'vfs_write vfs_open'"),
+    ("kprobe vfs_read 5", "'5' is one too many"),
+    ("kprobe vfs_read -x", "unknown option -x"),
+    ("kprobe vfs_read -qx", "unknown option -x"),
+    ("kprobe vfs_read -5", "unknown option -5"),
+    ("kprobe vfs_read --colour", "unknown option --colour"),
+    ("kprobe vfs_read --objct=f", "did you mean --object?"),
+    ("kprobe vfs_read --durations 5", "did you mean --duration?"),
+    ("-x kprobe vfs_read", "unknown option -x"),
+    ("kprobe vfs_read -d", "option -d needs a value"),
+    ("kprobe vfs_read -vd", "option -d needs a value"),
+    ("kprobe vfs_read -p", "option -p needs a value"),
+    ("kprobe vfs_read --pid", "option --pid needs a value"),
+    ("kprobe vfs_read --time", "option --time needs a value"),
+    ("kprobe vfs_read --object", "option --object needs a value"),
+    ("kprobe vfs_read --quiet=yes", "option --quiet takes no value"),
+    ("kprobe vfs_read --verbose=1", "option --verbose takes no value"),
+    ("kprobe vfs_read -d 1 -d 2", "option -d is given twice"),
+    ("kprobe vfs_read --pid 1 --pid=2", "option --pid is given twice"),
+    ("kprobe vfs_read -q -q", "option -q is given twice"),
+    ("kprobe vfs_read --raw-args --raw-args", "option --raw-args is given twice"),
+    ("--version vfs_read", "'vfs_read'"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), WRONG)
+def test_the_message_names_what_is_wrong(line: str, told: str) -> None:
+    with pytest.raises(usage.UsageError) as caught:
+        parse(line)
+    assert told in str(caught.value)
+    assert "Usage:" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "kprobe",
+        "kprobe vfs_read -x",
+        "kprobe vfs_read vfs_write",
+        "kprobe vfs_read -d soon",
+        "kprobe vfs_read --time=utc",
+        "kprobe 'vfs read'",
+        "kprobe ''",
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_sentence(line: str) -> None:
+    done = run_tool(*shlex.split(line))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("ebpf-tool: ")
+    assert done.stderr.endswith("\nTry 'ebpf-tool --help'.\n")
+    assert "Usage:" not in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_help_and_version() -> None:
+    done = run_tool("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == DOC.strip()
+    assert run_tool("-h").stdout == done.stdout
+    missing = run_tool("--version", LIBBPF_CTYPES_LIBRARY="/nonexistent/libbpf.so")
+    assert missing.returncode == 1
+    assert missing.stdout.startswith("ebpf-tool ")
+    assert "/nonexistent/libbpf.so" in missing.stdout
+
+
+words = st.one_of(
+    st.text(),
+    st.sampled_from(shlex.split("kprobe vfs_read -d 5 -p 3 -q -v -vv -h --help --version -- -")),
+    st.sampled_from(shlex.split("--duration=5 --pid --time=ns --object=x --raw-args --show-tid")),
+    st.text("-=dpqvhx5 ", max_size=5),
+)
+
+
+@given(st.lists(words, max_size=6))
+@example(["kprobe", "--", "vfs_read"])
+@example(["kprobe", "f", "--v"])
+@example(["kprobe", "f", "--="])
+@example(["[options]"])
+def test_any_words_are_read_or_refused_in_words(line: list[str]) -> None:
+    try:
+        found = usage.parse(DOC, line)
+        if not found["--version"]:
+            assert isinstance(read_options(found), Options)
+    except usage.UsageError as error:
+        assert str(error)
+        assert "Usage:" not in str(error)
+    except SystemExit as end:
+        assert end.code == 0, "only --help ends here"
+
+
+def test_options_as_they_are_read() -> None:
+    options = read_options(parse("kprobe vfs_read -d 2.5 -p 12 --time=wall --show-tid -q"))
+    assert options.function == "vfs_read"
+    assert options.seconds == 2.5
+    assert options.pid == 12
+    assert options.time == "wall"
+    assert options.show_tid
+    assert options.quiet
+    assert not options.include_self
+    assert not options.raw_args
+    assert options.object.name == "kprobe.bpf.o"
+
+
+def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EBPF_TOOL_LOG", raising=False)
+    options = read_options(parse("kprobe vfs_read"))
+    assert (options.seconds, options.pid, options.time) == (0, 0, "ns")
+    assert not options.debug
+    assert read_options(parse("kprobe vfs_read -v")).debug
+    monkeypatch.setenv("EBPF_TOOL_LOG", "Debug")
+    assert read_options(parse("kprobe vfs_read")).debug
+
+
+@pytest.mark.parametrize("text", ["0", "5", "0.5", ".5", "007", "315360000"])
+def test_durations(text: str) -> None:
+    assert read_options(parse(f"kprobe vfs_read -d {text}")).seconds == float(text)
+
+
+REFUSED_NUMBERS = ["''", "soon", "-1", "1e3", "inf", "nan", "5s", "1_0", "٣", "' 5'", "5.", "1,5"]
+
+
+@pytest.mark.parametrize("text", [*REFUSED_NUMBERS, "9999999999"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(usage.UsageError, match="--duration takes a number from 0 to") as caught:
+        read_options(parse(f"kprobe vfs_read --duration={text}"))
+    assert repr(shlex.split(text)[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [*REFUSED_NUMBERS, "0", "1.5", "+1", "4194305", "9" * 30])
+def test_processes_that_are_none(text: str) -> None:
+    with pytest.raises(usage.UsageError, match="--pid takes a whole number from 1 to") as caught:
+        read_options(parse(f"kprobe vfs_read --pid={text}"))
+    assert repr(shlex.split(text)[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["utc", "NS", "''", "n", "ns,boot"])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(usage.UsageError, match="--time takes ns, boot or wall, not"):
+        read_options(parse(f"kprobe vfs_read --time={text}"))
+
+
+@pytest.mark.parametrize("name", ["''", "'vfs read'", "'vfs\nread'", "'\x1b[31m'", "' '"])
+def test_names_that_no_function_has(name: str) -> None:
+    with pytest.raises(usage.UsageError, match="is not the name of a kernel function") as caught:
+        read_options(parse(f"kprobe {name}"))
+    assert str(caught.value).isprintable()

@@ -1,0 +1,148 @@
+"""Each refusal of a real kernel says what, why and what next, with status 1."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import KERNELS, ROOT, TOOL, Guest
+
+NONE = "--inh-caps=-all"
+TRACER = "--inh-caps=-all,+cap_38,+cap_39 --ambient-caps=+cap_38,+cap_39"  # PERFMON, BPF
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Status 1, the words on stderr, no traceback, nothing on stdout."""
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    error = next(line for line in done.stderr.splitlines() if line.startswith("[ERROR]"))
+    for word in words:
+        assert word in error, error
+
+
+def as_nobody(
+    guest: Guest, *arguments: str, capabilities: str, before: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Runs the tool as user nobody, with these capabilities."""
+    words = " ".join([*TOOL, "kprobe", *arguments])
+    before = f"sysctl -q kernel.perf_event_paranoid=2; {before}"
+    nobody = f"setpriv --reuid 65534 --clear-groups {capabilities} {words}"
+    return guest.shell(f"{before} exec {nobody}")
+
+
+def test_an_unknown_function_and_its_neighbours(guest: Guest) -> None:
+    done = guest.tool("do_sys_openatx", "-d", "1")
+    assert_refused(done, "do_sys_openatx", "no function of that name", "do_sys_openat2")
+
+
+def test_a_blacklisted_function(guest: Guest) -> None:
+    lines = guest.shell("cat /sys/kernel/debug/kprobes/blacklist").stdout.splitlines()
+    function = next(line.split()[-1] for line in lines if "kprobe" in line)
+    done = guest.tool(function, "-d", "1")
+    assert_refused(done, f"{function} is on the kernel's kprobe blacklist", "callers")
+
+
+def test_data_is_not_a_function(guest: Guest) -> None:
+    assert_refused(guest.tool("init_task", "-d", "1"), "init_task")
+
+
+def test_a_module_that_is_not_loaded(guest: Guest) -> None:
+    done = guest.tool("xfs:xfs_file_open", "-d", "1")
+    assert_refused(done, "Module xfs is not loaded", "modprobe xfs")
+
+
+def test_a_function_of_a_module(guest: Guest) -> None:
+    """The overlay file system is a module in Debian's kernels, and the guest uses it."""
+    done = guest.while_cat(" ".join([*TOOL, "kprobe", "overlay:ovl_open", "-d", "2"]))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\] cat: inode=0x[0-9a-f]+, ", done.stdout), done.stdout
+
+
+def test_a_name_at_several_addresses(guest: Guest) -> None:
+    symbols = guest.shell("cut -d' ' -f2- /proc/kallsyms | grep -E '^[tT] [a-z_]+$' | sort").stdout
+    names = [line.split()[1] for line in symbols.splitlines()]
+    twice = [a for a, b in zip(names, names[1:]) if a == b]
+    assert twice
+    done = next(
+        (d for name in twice[:8] if (d := guest.tool(name, "-d", "0.1")).returncode != 0), None
+    )
+    if guest.kernel == "6.12":  # kernels refuse it since 6.6
+        assert done is not None
+        assert_refused(done, "Several functions are called")
+
+
+def test_without_privilege(guest: Guest) -> None:
+    done = as_nobody(guest, "do_sys_openat2", "-d", "1", capabilities=NONE)
+    assert_refused(done, "Missing CAP_BPF and CAP_PERFMON", "Run as root, or give", "enough")
+
+
+def test_two_capabilities_are_enough(guest: Guest) -> None:
+    done = as_nobody(guest, "do_sys_openat2", "-d", "0.5", capabilities=TRACER)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\[INFO\] \d+ events, 0 lost", done.stderr)
+
+
+def test_debians_paranoia(guest: Guest) -> None:
+    """Debian's kernels have a level 3, where CAP_PERFMON does not suffice."""
+    before = "sysctl -q kernel.perf_event_paranoid=3;"
+    done = as_nobody(guest, "do_sys_openat2", "-d", "1", capabilities=TRACER, before=before)
+    assert_refused(done, "perf_event_paranoid is 3", "sysctl kernel.perf_event_paranoid=2")
+
+
+def test_locked_memory_limit(guest: Guest) -> None:
+    before = "sysctl -q kernel.perf_event_mlock_kb=8; ulimit -l 0;"
+    done = as_nobody(guest, "do_sys_openat2", "-d", "1", capabilities=TRACER, before=before)
+    guest.shell("sysctl -q kernel.perf_event_mlock_kb=516")
+    assert_refused(done, "kernel.perf_event_mlock_kb = 8", "RLIMIT_MEMLOCK", "CAP_IPC_LOCK")
+
+
+def test_an_offset_must_lie_at_an_instruction_of_the_function(guest: Guest) -> None:
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
+from libbpf_ctypes import KPROBE_OBJECT, BpfError, BpfObject
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    obj.load()
+    for offset in (0, 1, 2, 3, 1 << 20):
+        try:
+            obj.programs["syscall_kprobe"].attach_kprobe("vfs_read", offset=offset).close()
+            print(offset, "attached")
+        except BpfError as error:
+            print(offset, error)
+"""
+    done = guest.run(TOOL[0], "-c", code, str(ROOT))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 attached\n")
+    assert "not the beginning of an instruction" in done.stdout
+    assert "1048576 attach kprobe to vfs_read+0x100000: the offset lies past" in done.stdout
+
+
+def test_a_return_probe(guest: Guest) -> None:
+    code = """
+import os, sys; sys.path.insert(0, sys.argv[1])
+from libbpf_ctypes import KPROBE_OBJECT, SYSCALL_EVENT, BpfObject, PerfBuffer
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    obj.variables["target_pid"].value = os.getpid()
+    obj.load()
+    with PerfBuffer(obj.maps["EVENTS"], SYSCALL_EVENT) as buffer:
+        with obj.programs["syscall_kprobe"].attach_kprobe("vfs_read", retprobe=True):
+            with open("/dev/zero", "rb", buffering=0) as zero:
+                for _ in range(5): zero.read(7)
+        print(len(buffer.poll(1)))
+"""
+    done = guest.run(TOOL[0], "-c", code, str(ROOT))
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_locked_down_kernel(kernel: str) -> None:
+    """In a machine of its own: lockdown cannot be undone."""
+    script = "echo confidentiality > /sys/kernel/security/lockdown; exec " + " ".join(
+        [*TOOL, "kprobe", "vfs_read", "-d", "1"]
+    )
+    command = [str(ROOT / "bin" / "vm"), "-q", "--kernel", kernel, "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(ROOT))
+    assert_refused(done, "locked down (mode confidentiality)", "lockdown=confidentiality")

@@ -1,0 +1,149 @@
+"""bin/vm runs commands in a virtual machine as if they ran here (three boots)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VM = str(ROOT / "bin/vm")
+STDIN = os.urandom(1_000_000)
+ARGUMENTS = ["a b", "'\"\\", "$HOME `id`", "two\nlines", "", "é*"]
+# Reports on stdout; the first words are the host's file that it tries to change.
+SCRIPT = r"""
+uname -r
+pwd
+sha256sum | cut -d " " -f 1
+( : >"$1" ) 2>/dev/null && echo changed || echo read-only
+echo to-be-lost >>"$2"
+shift 2
+printf '%s\0' "$@"
+printf 'err\377\n' >&2
+exit 73
+"""
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [VM, *arguments], input=stdin, capture_output=True, cwd=ROOT, timeout=900, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vm") / "written"
+    path.write_text("before\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(written: Path) -> subprocess.CompletedProcess[bytes]:
+    changed = str(ROOT / "bin/vm-test-was-here")
+    words = ["sh", "-c", SCRIPT, "sh", changed, str(written), *ARGUMENTS]
+    return run("-q", "--", *words, stdin=STDIN)
+
+
+def test_exit_status_is_the_commands(ran: subprocess.CompletedProcess[bytes]) -> None:
+    assert ran.returncode == 73
+
+
+def test_stderr_is_apart_from_stdout(ran: subprocess.CompletedProcess[bytes]) -> None:
+    assert ran.stderr == b"err\377\n"
+
+
+def test_kernel_is_6_12_by_default(ran: subprocess.CompletedProcess[bytes]) -> None:
+    assert ran.stdout.startswith(b"6.12.")
+
+
+def test_working_directory_is_the_callers(ran: subprocess.CompletedProcess[bytes]) -> None:
+    assert ran.stdout.split(b"\n")[1] == os.fsencode(ROOT)
+
+
+def test_stdin_arrives_whole_and_ends(ran: subprocess.CompletedProcess[bytes]) -> None:
+    assert ran.stdout.split(b"\n")[2].decode() == hashlib.sha256(STDIN).hexdigest()
+
+
+def test_host_files_cannot_be_changed(
+    ran: subprocess.CompletedProcess[bytes], written: Path
+) -> None:
+    assert ran.stdout.split(b"\n")[3] in (b"read-only", b"changed")  # the latter in an overlay
+    assert not (ROOT / "bin/vm-test-was-here").exists()
+    assert written.read_text() == "before\n"
+
+
+def test_arguments_arrive_as_they_are(ran: subprocess.CompletedProcess[bytes]) -> None:
+    words = ran.stdout.split(b"\n", 4)[4].split(b"\0")
+    assert words == [*map(os.fsencode, ARGUMENTS), b""]
+
+
+def test_dialogue_and_ctrl_c_on_kernel_6_1() -> None:
+    answer = 'uname -r; while read -r line; do echo "<$line>"; done'
+    on_signal = "trap 'echo summary; exit 5' INT"
+    with subprocess.Popen(
+        [VM, "--kernel", "6.1", "sh", "-c", f"{on_signal}; {answer}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline().startswith(b"6.1.")
+        begin = time.monotonic()
+        for number in range(100):
+            process.stdin.write(b"%d\n" % number)
+            process.stdin.flush()
+            assert process.stdout.readline() == b"<%d>\n" % number
+        assert time.monotonic() - begin < 10
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == b"summary\n"
+        assert process.wait(60) == 5
+
+
+def test_time_out_and_missing_command() -> None:
+    missing = "no-such-command-here || echo $?; exec sleep 1000"
+    done = run("--timeout", "100", "sh", "-c", missing)
+    assert done.returncode == 124
+    assert done.stdout == b"127\n"
+    assert b"did not end within 100 s" in done.stderr
+
+
+def test_time_out_before_the_command_begins() -> None:
+    done = run("--timeout", "1", "true")
+    assert done.returncode == 124
+    assert b"did not even begin within 1 s" in done.stderr
+
+
+def test_sigterm_ends_the_boot_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with subprocess.Popen([VM, "true"], cwd=ROOT) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+        process.terminate()
+        assert process.wait(10) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_kernel() -> None:
+    done = run("--kernel", "5.19", "true")
+    assert done.returncode == 125
+    assert b"unknown kernel 5.19" in done.stderr
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--"], ["--no-such-option", "true"], ["--timeout", "soon", "true"], ["--cpus", "0", "x"]],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"usage: vm ")
