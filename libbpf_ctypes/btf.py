@@ -140,8 +140,8 @@ class Btf(Handle):
         if raw.kind == Kind.PTR:
             return Type(raw.kind, name, _POINTER_SIZE)
         if raw.kind == Kind.ARRAY:
+            size = int(lib.btf__resolve_size(self, identity))  # which refuses a circle
             element = self.type(_words(raw.data, 1)[0])
-            size = int(lib.btf__resolve_size(self, identity))
             return Type(raw.kind, element.name, size, element.signed)
         if raw.kind in (Kind.STRUCT, Kind.UNION, Kind.FLOAT):
             return Type(raw.kind, name, raw.size_or_type)

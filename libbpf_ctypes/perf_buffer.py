@@ -109,11 +109,15 @@ class PerfBuffer(Handle, Generic[_T]):
         self._next = 0
         self._callbacks = (SampleFn(self._sample_function(schema)), LostFn(self._lost_function()))
         fd = map.fd
-        with calling(operation, _hint):
-            pointer = lib.perf_buffer__new(fd, pages, *self._callbacks, None, None)
+        self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            with calling(operation, _hint):
+                pointer = lib.perf_buffer__new(fd, pages, *self._callbacks, None, None)
+        except BaseException:
+            self._close_wake_fds()
+            raise
         super().__init__(pointer, map)
         self._count = int(lib.perf_buffer__buffer_cnt(self))
-        self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._waiter = select.poll()
         self._waiter.register(self.fileno(), select.POLLIN)
         self._waiter.register(self._wake_fds[0], select.POLLIN)
@@ -274,9 +278,12 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def _release(self, pointer: Any) -> None:
         lib.perf_buffer__free(pointer)
+        self._close_wake_fds()
+        self._callbacks = ()  # type: ignore[assignment]
+
+    def _close_wake_fds(self) -> None:
         for fd in self._wake_fds:
             os.close(fd)
-        self._callbacks = ()  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<PerfBuffer{' (closed)' if self.closed else ''}, {self.lost} lost>"

@@ -22,6 +22,7 @@ from ..perf_buffer import PerfBuffer
 from . import usage
 from .argument import Argument, first_argument
 from .console import Console, wants_debug
+from .deadline import Deadline
 from .output import Output, OutputClosedError
 from .text import WallClock, escape, format_boot, format_ns
 
@@ -52,6 +53,8 @@ class Options(NamedTuple):
 def read_options(words: dict[str, Any]) -> Options:
     """The options in docopt's words. Raises: usage.UsageError."""
     function = words["FUNCTION"]
+    if words["--object"] == "":
+        raise usage.UsageError("--object takes a file, not ''")
     if not function or not function.isprintable() or " " in function:
         raise usage.UsageError(f"{function!r} is not the name of a kernel function")
     return Options(
@@ -62,7 +65,7 @@ def read_options(words: dict[str, Any]) -> Options:
         show_tid=words["--show-tid"],
         time=usage.choice(words, "--time", ("ns", "boot", "wall")),
         raw_args=words["--raw-args"],
-        object=Path(words["--object"] or KPROBE_OBJECT),
+        object=KPROBE_OBJECT if words["--object"] is None else Path(words["--object"]),
         quiet=words["--quiet"],
         debug=wants_debug(words["--verbose"]),
     )
@@ -97,6 +100,8 @@ class _Trace:
     def run(self) -> int:
         options = self._options
         self._catch_signals()
+        if sys.stdout is None:
+            raise BpfError("write the output", None, "stdout is closed")
         self._look_at_process_ids()
         self._console.info(f"Attaching kprobe to function: {options.function}")
         self._console.info(f"Duration: {options.seconds:g} seconds (0 = until Ctrl+C)")
@@ -113,13 +118,11 @@ class _Trace:
                 obj.maps[EVENTS], SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost
             ) as self._buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
-                    started = time.monotonic()
+                    deadline = Deadline(link, options.seconds, self._console)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
-                    self._listen(self._buffer, output, argument, started)
-                    self._console.info("Detaching kprobe...")
-                    seconds = time.monotonic() - started
-                    link.close()  # no event from here on; takes the kernel some 0.1 s
+                    self._listen(self._buffer, output, argument, deadline.end)
+                    seconds = deadline.detach()
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
                 counters = _read_counters(obj.maps[COUNTERS])
@@ -164,11 +167,10 @@ class _Trace:
         buffer: PerfBuffer[SyscallEvent],
         output: Output,
         argument: Argument,
-        started: float,
+        end: float | None,
     ) -> None:
         """Prints events until the deadline, a signal, or nobody reads any more."""
         format_events = self._formatter(argument)
-        end = started + self._options.seconds if self._options.seconds else None
         try:
             while not self._stopping:
                 now = time.monotonic()

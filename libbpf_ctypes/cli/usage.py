@@ -23,26 +23,26 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
 
     Raises: UsageError.
     """
+    if {"-h", "--help"} & set(words):
+        print(doc.strip("\n"), flush=True)
+        raise SystemExit(0)
     try:
         found: dict[str, Any] = docopt.docopt(doc, words, default_help=False)
     except docopt.DocoptExit:
         # docopt's complaint is its whole usage text, or its inner state.
         raise UsageError(_diagnose(doc, words)) from None
-    if found["--help"]:
-        print(doc.strip("\n"))
-        raise SystemExit(0)
     return found
 
 
 def print_version() -> int:
     """Prints the versions of this package and of libbpf; 0, or 1 without libbpf."""
-    print(f"ebpf-tool {__version__}")
+    status, libbpf = 0, ""
     try:
-        print(f"libbpf {library_version()} ({library_path()})")
+        libbpf = f"libbpf {library_version()} ({library_path()})"
     except LibraryError as error:
-        print(f"libbpf: {error}")
-        return 1
-    return 0
+        status, libbpf = 1, f"libbpf: {error}"
+    print(f"ebpf-tool {__version__}\n{libbpf}", flush=True)
+    return status
 
 
 def number(words: dict[str, Any], option: str, maximum: float) -> float:
@@ -96,8 +96,7 @@ def _diagnose(doc: str, words: list[str]) -> str:
     while rest:
         word = rest.pop(0)
         if word == "--":
-            plain += rest
-            break
+            return "'--' has no use here: no name of a function begins with '-'"
         if not word.startswith("-") or word == "-":
             plain.append(word)
             continue
@@ -106,6 +105,9 @@ def _diagnose(doc: str, words: list[str]) -> str:
             name, equals = word[:2], word[2:] if options.get(word[:2]) else ""
             if len(word) > 2 and options.get(name) is False:
                 rest.insert(0, "-" + word[2:])
+        whole = [option for option in options if option.startswith(name)]
+        if name.startswith("--") and len(whole) == 1:  # docopt takes abbreviations
+            name = whole[0]
         if name not in options:
             return f"unknown option {name}{_nearest(name, options)}"
         if equals and not options[name]:
@@ -117,6 +119,9 @@ def _diagnose(doc: str, words: list[str]) -> str:
         if name in seen and name not in ("-v", "--verbose"):
             return f"option {name} is given twice"
         seen.append(name)
+    if "--version" in seen:
+        others = " ".join(word for word in words if word != "--version")
+        return f"--version goes alone, without {others!r}"
     if not plain:
         return f"no command given; there is: {', '.join(COMMANDS)}"
     if plain[0] not in COMMANDS:
