@@ -1,15 +1,24 @@
-"""Which folder of tests this machine can run; under CI each of them must run."""
+"""Which folder of tests this machine can run (under CI: all), and compilers for them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+Compile = Callable[..., Path]
 
 TESTS = Path(__file__).parent
 CI = os.environ.get("CI") == "true"
+
+# Hypothesis measures each example's time: this machine may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def _missing_for_library() -> str:
@@ -52,3 +61,53 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"tests/{folder} {reason}", pytrace=False)
         if reason:
             pytest.skip(f"tests/{folder} {reason}")
+
+
+def need(tool: str) -> str:
+    """The path of a program; without it the test is skipped, under CI it fails."""
+    path = shutil.which(tool)
+    if path:
+        return path
+    if CI:
+        pytest.fail(f"needs {tool}", pytrace=False)
+    pytest.skip(f"needs {tool}")
+
+
+@pytest.fixture(scope="session")
+def compile_bpf(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    """A function that compiles C to a BPF object, with the flags of bpf/Makefile.
+
+    ``compile_bpf(source, "-O0", target="bpfeb", debug=False)`` returns its path.
+    """
+    clang = need("clang")
+    multiarch = ""
+    for question in ("-print-multiarch", "-dumpmachine"):
+        answer = subprocess.run([clang, question], capture_output=True, text=True, check=False)
+        multiarch = multiarch or answer.stdout.strip()
+
+    def compile_object(
+        source: str, *flags: str, target: str = "bpf", name: str = "test.bpf.o", debug: bool = True
+    ) -> Path:
+        path = tmp_path_factory.mktemp("bpf") / name
+        command = [clang, "-O2", "-target", target, "-mcpu=v2", "-Wall", "-Wextra", "-Werror"]
+        command += ["-g"] if debug else []
+        command += ["-idirafter", f"/usr/include/{multiarch}", *flags]
+        command += ["-x", "c", "-c", "-", "-o", str(path)]
+        subprocess.run(command, input=source, encoding="utf-8", check=True)
+        return path
+
+    return compile_object
+
+
+@pytest.fixture(scope="session")
+def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    """A function that compiles C to a shared library of this machine."""
+    compiler = need("cc")
+
+    def compile_shared(source: str, name: str = "libtest.so") -> Path:
+        path = tmp_path_factory.mktemp("library") / name
+        command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)]
+        subprocess.run(command, input=source, encoding="utf-8", check=True)
+        return path
+
+    return compile_shared

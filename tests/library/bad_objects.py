@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..conftest import Compile
 from ..pure.helpers import PACKAGE
-from .conftest import Compile
 
 SHIPPED = PACKAGE / "data" / "x86_64" / "kprobe.bpf.o"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from libbpf_ctypes import _ffi
 
-from .conftest import need
+from ..conftest import need
 
 #: The classes that stand for pointers to libbpf's own structs.
 OPAQUE = {

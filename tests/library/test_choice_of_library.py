@@ -12,8 +12,8 @@ import pytest
 
 from libbpf_ctypes import library_path, library_version
 
+from ..conftest import Compile
 from ..pure.helpers import ROOT, run_python, run_tool
-from .conftest import Compile
 
 ENVIRONMENT = "LIBBPF_CTYPES_LIBRARY"
 VERSIONS = """

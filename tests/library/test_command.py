@@ -10,9 +10,9 @@ import pytest
 
 from libbpf_ctypes import kernel
 
+from ..conftest import Compile
 from ..pure.helpers import PACKAGE, run_tool
 from .bad_objects import BAD
-from .conftest import Compile
 
 
 def refused(*words: str | Path) -> str:

@@ -11,8 +11,8 @@ import pytest
 
 from libbpf_ctypes import BpfError, BpfObject
 
+from ..conftest import Compile
 from ..pure.helpers import PACKAGE, run_python
-from .conftest import Compile
 
 # libbpf refuses the map's definition, and prints why.
 BAD_MAP = """

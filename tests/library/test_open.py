@@ -14,8 +14,8 @@ from libbpf_ctypes import KPROBE_OBJECT, BpfError, BpfObject, ClosedError, NotFo
 from libbpf_ctypes.btf import Kind
 from libbpf_ctypes.enums import MapType, ProgramType
 
+from ..conftest import Compile
 from ..pure.helpers import PACKAGE
-from .conftest import Compile
 
 SHIPPED = sorted(PACKAGE.glob("data/*/kprobe.bpf.o"))
 

@@ -12,7 +12,7 @@ import pytest
 from libbpf_ctypes import _ffi, enums, library_path
 from libbpf_ctypes._ffi import PROTOTYPES, Prototype
 
-from .conftest import need
+from ..conftest import need
 from .headers import Headers, disagreements, struct_name
 
 OPTS = [_ffi.OpenOpts, _ffi.KprobeOpts, _ffi.UprobeOpts]

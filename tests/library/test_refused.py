@@ -12,9 +12,9 @@ import pytest
 
 from libbpf_ctypes import BpfError, BpfObject
 
+from ..conftest import Compile
 from ..pure.helpers import PACKAGE, PATIENCE, ROOT
 from .bad_objects import BAD
-from .conftest import Compile
 
 SHIPPED = sorted(PACKAGE.glob("data/*/kprobe.bpf.o"))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from libbpf_ctypes import BpfError, BpfObject
 from libbpf_ctypes.btf import Kind
 
-from .conftest import Compile
+from ..conftest import Compile
 
 SOURCE = """
 enum level { LOW = -1, HIGH = 5 };

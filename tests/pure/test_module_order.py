@@ -33,6 +33,7 @@ ORDER = [
     "cli.console",
     "cli.usage",
     "cli.output",
+    "cli.deadline",
     "cli.argument",
     "cli.kprobe",
 ]
