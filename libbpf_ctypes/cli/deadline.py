@@ -31,7 +31,11 @@ class Deadline:
         self._timer = threading.Timer(seconds, self._detach)
         self._timer.daemon = True
         if seconds:
-            self._timer.start()
+            try:
+                self._timer.start()
+            except RuntimeError as error:
+                hint = "The user's limit on processes is reached: see 'ulimit -u'."
+                raise BpfError("start the deadline's thread", None, str(error), hint=hint) from None
 
     def _detach(self) -> None:
         with self._lock:

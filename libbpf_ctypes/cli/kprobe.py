@@ -121,7 +121,11 @@ class _Trace:
                     deadline = Deadline(link, options.seconds, self._console)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
-                    self._listen(self._buffer, output, argument, deadline.end)
+                    try:
+                        self._listen(self._buffer, output, argument, deadline.end)
+                    except BpfError:  # what came before it was traced
+                        output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
+                        raise
                     seconds = deadline.detach()
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
@@ -247,7 +251,7 @@ class _Trace:
         console, function = self._console, self._options.function
         unread = counters.sent - self._delivered
         lost = counters.refused + (0 if self._reader_left else unread)
-        rate = self._delivered / seconds
+        rate = self._delivered / max(seconds, 1e-9)
         console.info(
             f"{self._delivered} events, {lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
         )
