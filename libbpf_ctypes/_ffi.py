@@ -188,6 +188,7 @@ PROTOTYPES = {p.name: p for p in (Prototype(*row) for row in (
     ("btf__load_vmlinux_btf", (), BtfP, _pointer, "0.5"),
     ("btf__load_module_btf", (c_char_p, BtfP), BtfP, _pointer, "0.5"),
     ("btf__free", (BtfP,), None, None, "0.0.1"),
+    ("btf__type_cnt", (BtfP,), c_uint32, None, "0.6"),
     ("btf__find_by_name_kind", (BtfP, c_char_p, c_uint32), c_int, _status, "0.0.6"),
     ("btf__type_by_id", (BtfP, c_uint32), c_void_p, _pointer, "0.0.1"),
     ("btf__name_by_offset", (BtfP, c_uint32), c_char_p, _pointer, "0.0.1"),
@@ -202,8 +203,9 @@ def _load() -> ctypes.CDLL:
     operation = f"load {path}"
     try:
         library = ctypes.CDLL(path, use_errno=True)
-    except OSError as error:
-        raise LibraryError(operation, error.errno, str(error), hint=INSTALL_HINT) from None
+    except (OSError, ValueError) as error:  # a path that is no text
+        code = getattr(error, "errno", None)
+        raise LibraryError(operation, code, str(error), hint=INSTALL_HINT) from None
     try:
         major = library.libbpf_major_version()
     except AttributeError:  # libbpf has it since 0.6

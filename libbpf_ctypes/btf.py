@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from ._ffi import lib
 from ._handle import Handle
+from .enums import Tolerant
 from .errors import BpfError
 from .log import calling
 
 
-class Kind(IntEnum):
+class Kind(Tolerant):
     """Kinds of types, as in <linux/btf.h>."""
 
     VOID = 0
@@ -150,8 +150,8 @@ class Btf(Handle):
     def variables(self, sections: tuple[str, ...]) -> list[Variable]:
         """The global variables of these data sections, in the order of the BTF."""
         found: list[Variable] = []
-        identity = 0
-        while (raw := self._next(identity := identity + 1)) is not None:
+        for identity in range(1, lib.btf__type_cnt(self)):
+            raw = self._raw(identity)
             section = self._name(raw.name_offset)
             if raw.kind != Kind.DATASEC or section not in sections:
                 continue
@@ -162,20 +162,10 @@ class Btf(Handle):
                 found.append(Variable(name, section, offset, size, kind))
         return found
 
-    def _next(self, identity: int) -> _Raw | None:
-        try:
-            return self._raw(identity)
-        except BpfError:  # one past the last type
-            return None
-
     def _raw(self, identity: int) -> _Raw:
         address = lib.btf__type_by_id(self, identity)
         name_offset, info, size_or_type = _words(address, 3)
-        try:
-            kind = Kind(info >> 24 & 0x1F)
-        except ValueError:
-            reason = f"kind {info >> 24 & 0x1F} is newer than this library"
-            raise BpfError(f"read BTF type {identity}", None, reason) from None
+        kind = Kind(info >> 24 & 0x1F)
         return _Raw(name_offset, kind, info & 0xFFFF, bool(info >> 31), size_or_type, address + 12)
 
     def _name(self, offset: int) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class _Tolerant(IntEnum):
+class Tolerant(IntEnum):
+    """An enumeration that takes any number: an unknown one is called UNKNOWN_n."""
+
     @classmethod
-    def _missing_(cls, value: object) -> _Tolerant | None:
+    def _missing_(cls, value: object) -> Tolerant | None:
         if not isinstance(value, int):
             return None
         member = int.__new__(cls, value)
@@ -19,7 +21,7 @@ class _Tolerant(IntEnum):
 # Names follow enum bpf_prog_type and enum bpf_map_type of <linux/bpf.h>.
 
 
-class ProgramType(_Tolerant):
+class ProgramType(Tolerant):
     """enum bpf_prog_type"""
 
     UNSPEC = 0
@@ -57,7 +59,7 @@ class ProgramType(_Tolerant):
     NETFILTER = 32
 
 
-class MapType(_Tolerant):
+class MapType(Tolerant):
     """enum bpf_map_type"""
 
     UNSPEC = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ _KALLSYMS = Path("/proc/kallsyms")
 _TRACING = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
 
+NO_SYS_HINT = "/sys is not mounted: 'mount -t sysfs sysfs /sys' first."
 VM_HINT = (
     "Run it in a kernel that has them, from a checkout of this project: "
     "bin/vm -- bin/ebpf-tool kprobe FUNCTION"
@@ -202,6 +202,8 @@ def memlock_hint() -> str:
 def _function_hint(function: str) -> str:
     """Why FUNCTION, which is in no probe's reach, is not; from kallsyms."""
     module, _, name = function.rpartition(":")
+    if "+" in name:
+        return "FUNCTION is a name alone, without an offset."
     if module and not Path("/sys/module", module).exists():
         return f"Module {module} is not loaded: 'modprobe {module}' first."
     kallsyms = Kallsyms()
@@ -223,6 +225,8 @@ def _function_hint(function: str) -> str:
 
 def kprobe_hint(error: BpfError, function: str) -> str:
     """Why a kprobe on FUNCTION was refused with this error, and what to do next."""
+    if not Path("/sys/bus/event_source").exists():
+        return NO_SYS_HINT
     if not has_kprobes():
         return f"This kernel has no kprobes (CONFIG_KPROBES). {VM_HINT}"
     if error.errno in (errno.EPERM, errno.EACCES):
@@ -230,10 +234,16 @@ def kprobe_hint(error: BpfError, function: str) -> str:
     if error.errno == errno.ENOENT:
         return _function_hint(function)
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"Several functions are called {function}: the kernel does not choose among them."
+        return (
+            f"Several functions are called {function}, and the kernel does not choose among "
+            "them: probe one of their callers."
+        )
     if error.errno == errno.EILSEQ:
         return "The offset is not the beginning of an instruction."
     if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+        same = Kallsyms().find(function.rpartition(":")[2])
+        if same and not any(symbol.is_function for symbol in same):
+            return f"{function} is data, not a function."
         if is_blacklisted(function):
             return f"{function} is on the kernel's kprobe blacklist: probe one of its callers."
         return (
@@ -241,8 +251,3 @@ def kprobe_hint(error: BpfError, function: str) -> str:
             "blacklist): probe one of its callers."
         )
     return ""
-
-
-def online_cpus() -> int:
-    """How many CPUs are online."""
-    return os.sysconf("SC_NPROCESSORS_ONLN")

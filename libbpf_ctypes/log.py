@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Callable
 
 from ._ffi import PrintFn, lib
+from ._interrupts import interrupts_held
 from .errors import BpfError
 
 logger = logging.getLogger(f"{__package__}.libbpf")
@@ -75,24 +76,30 @@ def calling(operation: str, hint: Callable[[BpfError], str] | None = None) -> It
         operation: what is being done, in words; becomes ``BpfError.operation``.
         hint: called with the error, after the call; its text becomes ``BpfError.hint``.
 
+    What the calls return must find its owner inside: an exception of a logging
+    handler, or Ctrl-C, is raised at the end even of calls that succeeded.
+
     Yields: the messages collected so far, as a list of lines.
     Raises: BpfError with operation, hint and log, in place of the bare one.
     """
     _install()
+    error: BpfError | None = None
     outer = getattr(_calls, "lines", None)
     lines: list[str] = []
     _calls.lines = lines
     try:
-        yield lines
-    except BpfError as error:
-        if error.log or error.hint:  # an inner call named it already
-            raise
-        error.operation = operation
-        error.log = "".join(lines)
-        error.hint = hint(error) if hint else ""
-        raise
+        with interrupts_held():
+            yield lines
+    except BpfError as caught:
+        error = caught
+        if not (error.log or error.hint):  # else an inner call named it already
+            error.operation = operation
+            error.log = "".join(lines)
+            error.hint = hint(error) if hint else ""
     finally:
         _calls.lines = outer
-    raised: BaseException | None = _calls.__dict__.pop("raised", None)
+        raised: BaseException | None = _calls.__dict__.pop("raised", None)
     if raised is not None:
-        raise raised
+        raise raised from error
+    if error is not None:
+        raise error

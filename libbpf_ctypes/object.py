@@ -27,7 +27,9 @@ _H = TypeVar("_H", bound=Handle)
 _ELF_MAGIC = b"\x7fELF"
 _LITTLE, _BIG = 1, 2
 _EM_BPF = 247
-_FORMAT_ERRORS = (errno.EINVAL, errno.ENOEXEC, 4000, 4001, 4002, 4003)
+_MAX_SIZE = 1 << 26
+# ENOENT: libbpf found no section of symbols or strings.
+_FORMAT_ERRORS = (errno.ENOENT, errno.EINVAL, errno.ENOEXEC, 4000, 4001, 4002, 4003)
 
 
 class _Named(Mapping[str, _T]):
@@ -109,11 +111,7 @@ class BpfObject(Handle):
             name, data = f"object of {len(source)} bytes", source
         else:
             name = os.fspath(source)
-            try:
-                data = Path(name).read_bytes()
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise BpfError(f"open {name}", error.errno, reason) from None
+            data = _read(name)
         _check_elf(name, data)
         buffer = ctypes.create_string_buffer(data, len(data))
         opts = OpenOpts(object_name=os.fsencode(Path(name).name.partition(".")[0]))
@@ -149,7 +147,7 @@ class BpfObject(Handle):
             raise BpfError(f"load {self.source}", errno.EALREADY, "it is loaded already")
         with calling(f"load {self.source}", _load_hint):
             lib.bpf_object__load(self)
-        self.loaded = True
+            self.loaded = True
 
     def _adopt(self, child: _H) -> _H:
         """Remembers what must be closed before the object."""
@@ -171,6 +169,21 @@ class BpfObject(Handle):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "loaded" if self.loaded else "open"
         return f"<BpfObject {self.source} ({state})>"
+
+
+def _read(name: str) -> bytes:
+    """The content of an object file; what has no end is not read to the end."""
+    operation = f"open {name}"
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(_MAX_SIZE + 1)
+    except OSError as error:
+        raise BpfError(operation, error.errno, error.strerror or str(error)) from None
+    except ValueError as error:  # a NUL in the name
+        raise BpfError(operation, errno.EINVAL, str(error)) from None
+    if len(data) > _MAX_SIZE:
+        raise BpfError(operation, errno.EFBIG, f"it is larger than {_MAX_SIZE >> 20} MiB")
+    return data
 
 
 def _check_elf(name: str, data: bytes) -> None:
@@ -207,4 +220,6 @@ def _load_hint(error: BpfError) -> str:
         return "The kernel's verifier refused a program; its log says where."
     if error.errno in (errno.EPERM, errno.EACCES):
         return kernel.privilege_hint()
+    if error.errno == errno.ENOENT and not Path("/sys/kernel").exists():
+        return kernel.NO_SYS_HINT
     return ""

@@ -16,6 +16,7 @@ from typing import Any, Callable, Generic, TypeVar, overload
 from . import kernel
 from ._ffi import LostFn, SampleFn, lib
 from ._handle import Handle
+from ._interrupts import interrupts_held
 from .enums import MapType
 from .errors import BpfError, ClosedError
 from .log import calling
@@ -30,6 +31,11 @@ DEFAULT_PAGES = 64
 #: A poll returns once it holds so many events, and goes on with the next CPU
 #: when it is called again: neither memory nor the time away is unbounded.
 _ENOUGH = 16384
+
+#: 4 GiB of each CPU; what the kernel multiplies must not overflow.
+_MAX_PAGES = 1 << 20
+
+_FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 
 
 class PerfBuffer(Handle, Generic[_T]):
@@ -92,8 +98,8 @@ class PerfBuffer(Handle, Generic[_T]):
         if map.type != MapType.PERF_EVENT_ARRAY:
             reason = f"it is of type {map.type.name}, not PERF_EVENT_ARRAY"
             raise BpfError(operation, errno.EINVAL, reason)
-        if pages < 1 or pages & (pages - 1):
-            reason = f"{pages} pages are not a power of two"
+        if not 1 <= pages <= _MAX_PAGES or pages & (pages - 1):
+            reason = f"{pages} pages are not a power of two up to {_MAX_PAGES}"
             raise BpfError(operation, errno.EINVAL, reason, hint="Take 8, 16, 32, 64, …")
         if any(isinstance(other, PerfBuffer) for other in map._object._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
@@ -191,8 +197,12 @@ class PerfBuffer(Handle, Generic[_T]):
             returned by the next poll.
         """
         me = threading.get_ident()
+        if timeout is not None and not timeout >= 0:
+            raise BpfError("poll", errno.EINVAL, f"{timeout} is not a time to wait")
         with self._lock:
             self._as_parameter_  # noqa: B018 - raises if closed or forked
+            if self._closing:
+                raise ClosedError(f"use {self!r}", None, "it is being closed")
             if self._poller is not None:
                 reason = "another poll is under way"
                 raise BpfError("poll", errno.EBUSY, reason, hint="One thread reads a buffer.")
@@ -214,15 +224,16 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def _wait(self, timeout: float | None) -> None:
         """Reads what is there, else waits for it; returns with something, or too late."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + min(timeout, _FOREVER)
         if self._more or timeout == 0:
             self._consume()
         while not (self._events or self._error or self._closing):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 break
-            # Rounded up: a wait of a fraction of a millisecond must not spin.
-            ready = self._waiter.poll(None if left is None else int(left * 1000) + 1)
+            # Rounded up: a wait of a fraction of a millisecond must not spin. In
+            # pieces: poll(2) counts milliseconds in an int.
+            ready = self._waiter.poll(None if left is None else int(min(left, 3600) * 1000) + 1)
             if not self._closing:
                 self._consume()
             if any(fd == self._wake_fds[0] for fd, _ in ready):
@@ -231,13 +242,16 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def _consume(self) -> None:
         """Runs the callbacks for what the buffers hold, each CPU's once around."""
+        with interrupts_held():
+            self._more = self._consume_round()
+
+    def _consume_round(self) -> bool:
         for _ in range(self._count):
             lib.perf_buffer__consume_buffer(self._pointer, self._next)
             self._next = (self._next + 1) % self._count
             if self._error is not None or len(self._events) >= _ENOUGH or self._closing:
-                self._more = True  # the wake-up was for all CPUs, and comes only once
-                return
-        self._more = False
+                return True  # the wake-up was for all CPUs, and comes only once
+        return False
 
     def wake(self) -> None:
         """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
@@ -265,11 +279,12 @@ class PerfBuffer(Handle, Generic[_T]):
                 return
             self._closing = True
             poller = self._poller
-        if poller is None or os.getpid() != self._owner:
+            polled = poller is not None and os.getpid() == self._owner
+            if polled:
+                self.wake()  # under the lock: the poll cannot end, and free the pipe, meanwhile
+        if not polled:
             self._finish()
-            return
-        self.wake()
-        if poller != threading.get_ident():
+        elif poller != threading.get_ident():
             self._closed_event.wait()
 
     def _finish(self) -> None:

@@ -62,7 +62,7 @@ class Program:
         target = function + (f"+{offset:#x}" if offset else "")
         kind = "kretprobe" if retprobe else "kprobe"
         operation = f"attach {kind} to {target}"
-        if not function or "\0" in function:
+        if not function or not function.isprintable() or function.startswith(":"):
             raise BpfError(operation, errno.EINVAL, "not a function name")
         if offset < 0:
             raise BpfError(operation, errno.EINVAL, "the offset is negative")
@@ -78,7 +78,7 @@ class Program:
                 pointer = lib.bpf_program__attach_kprobe_opts(self, function.encode(), opts)
             else:
                 pointer = lib.bpf_program__attach_kprobe(self, retprobe, function.encode())
-        return self._object._adopt(Link(pointer, self._object, target))
+            return self._object._adopt(Link(pointer, self._object, target))
 
     def attach_uprobe(
         self,
@@ -110,7 +110,7 @@ class Program:
             pointer = lib.bpf_program__attach_uprobe_opts(
                 self, pid, os.fsencode(binary), offset, opts
             )
-        return self._object._adopt(Link(pointer, self._object, target))
+            return self._object._adopt(Link(pointer, self._object, target))
 
     def _require_load(self, operation: str) -> None:
         if lib.bpf_program__fd(self) < 0:

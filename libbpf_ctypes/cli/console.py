@@ -6,22 +6,45 @@ import contextlib
 import logging
 import os
 import sys
+import threading
+import time
 
 from ..errors import BpfError
+from .output import Output, OutputClosedError
 from .text import escape
+
+#: Seconds that a message may wait for a stopped terminal or a full pipe.
+_PATIENCE = 0.05
+
+
+class _DebugHandler(logging.Handler):
+    """libbpf's own messages; they quote names out of the object."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.debug(escape(record.getMessage()))
 
 
 class Console:
-    """Messages on stderr. A stderr that is gone does not stop the trace."""
+    """Messages on stderr. A stderr that is gone, or stopped, does not hold up the trace."""
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self._quiet = quiet
+        self._lock = threading.Lock()  # the deadline's thread has something to say, too
+        self._output: Output | None = None
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
+            self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
         if verbose:
-            handler = logging.StreamHandler(sys.stderr)
-            handler.setFormatter(logging.Formatter("[DEBUG] %(message)s"))
             logger = logging.getLogger(__package__.rpartition(".")[0])
-            logger.addHandler(handler)
+            logger.addHandler(_DebugHandler(self))
             logger.setLevel(logging.DEBUG)
+
+    def debug(self, text: str) -> None:
+        """libbpf's log, under --verbose."""
+        self._print(f"[DEBUG] {text}")
 
     def info(self, text: str) -> None:
         """Progress; silent under --quiet."""
@@ -43,10 +66,11 @@ class Console:
         if "PROG LOAD LOG" in error.log:
             self.error("The verifier's last lines:\n  " + "\n  ".join(_verifier_tail(error.log)))
 
-    @staticmethod
-    def _print(text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            print(text, file=sys.stderr, flush=True)
+    def _print(self, text: str) -> None:
+        with self._lock, contextlib.suppress(OSError, OutputClosedError):
+            if self._output is not None and not self._output.blocked():
+                self._output.add(text + "\n")
+                self._output.flush(time.monotonic() + _PATIENCE, force=True)
 
 
 def _verifier_tail(log: str, lines: int = 8) -> list[str]:

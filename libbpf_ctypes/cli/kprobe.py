@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -30,6 +31,9 @@ PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 
 #: After the deadline the probe is off; what the buffers hold is read for so long.
 DRAIN_SECONDS = 0.15
+
+#: With no event for so many seconds, look whether somebody still reads the output.
+_LOOK_AFTER = 1.0
 
 _PID_MAX = 1 << 22
 _YEARS = 10 * 366 * 86400
@@ -79,8 +83,8 @@ def run(words: dict[str, Any]) -> int:
         return _Trace(options, console).run()
     except BpfError as error:
         console.failure(error)
-    except OSError as error:  # stdout's: a full disk
-        console.error(f"write the output: {error.strerror}")
+    except OSError as error:  # no descriptor left, say
+        console.error(f"{options.function}: {error.strerror or error}")
     return 1
 
 
@@ -99,17 +103,18 @@ class _Trace:
 
     def run(self) -> int:
         options = self._options
-        self._catch_signals()
         if sys.stdout is None:
             raise BpfError("write the output", None, "stdout is closed")
         self._look_at_process_ids()
         self._console.info(f"Attaching kprobe to function: {options.function}")
-        self._console.info(f"Duration: {options.seconds:g} seconds (0 = until Ctrl+C)")
+        seconds = f"{options.seconds:f}".rstrip("0").rstrip(".")
+        self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
         if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
             reason = f"none is shipped for {platform.machine()}"
             hint = "Add the machine to bpf/Makefile, or name an object of yours with --object."
             raise BpfError("find kprobe.bpf.o", None, reason, hint=hint)
         with BpfObject.open(options.object) as obj:
+            self._catch_signals()  # not before: the file may be a pipe that nobody writes to
             self._prepare(obj)
             obj.load()
             argument = first_argument(options.function, raw=options.raw_args)
@@ -126,11 +131,11 @@ class _Trace:
                     except BpfError:  # what came before it was traced
                         output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
                         raise
-                    seconds = deadline.detach()
+                    traced = deadline.detach()
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
                 counters = _read_counters(obj.maps[COUNTERS])
-                return self._account(counters, self._buffer.lost, output, seconds)
+                return self._account(counters, self._buffer.lost, output, traced)
 
     def _look_at_process_ids(self) -> None:
         """The kernel numbers processes as the host does: says so where we do not."""
@@ -182,10 +187,12 @@ class _Trace:
                     break
                 if not output.blocked():
                     waits = [w for w in (output.due(), end and end - now) if w is not None]
-                    events = buffer.poll(min(waits) if waits else None)
+                    events = buffer.poll(min([*waits, _LOOK_AFTER]))
                     if events:
                         self._delivered += len(events)
                         output.add(format_events(events))
+                    else:
+                        output.check_reader()
                 # A slow reader must not keep us from the deadline, nor from a signal.
                 output.flush(now + 0.1 if end is None else min(end, now + 0.1))
         except OutputClosedError:
@@ -283,9 +290,11 @@ def _check_process(pid: int) -> None:
         return
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        operation = f"trace process {pid}"
-        raise BpfError(operation, None, "there is no process of this number") from None
+    except OSError as error:
+        there = "there is no process of this number"
+        reason = there if error.errno == errno.ENOENT else error.strerror or ""
+        hint = "" if Path("/proc/self/status").exists() else "/proc is not mounted: mount it first."
+        raise BpfError(f"trace process {pid}", None, reason, hint=hint) from None
     group = next((line.split()[1] for line in status.splitlines() if line[:5] == "Tgid:"), pid)
     if int(group) != pid:
         reason = f"it is a thread of process {group}"

@@ -8,6 +8,8 @@ import select
 import stat
 import time
 
+from ..errors import BpfError
+
 #: How long a line may wait for others before it is written.
 MAX_AGE = 0.2
 
@@ -61,7 +63,7 @@ class Output:
     def flush(self, deadline: float, *, force: bool = False) -> None:
         """Writes what is due, or all of it, until DEADLINE (of time.monotonic).
 
-        Raises: OutputClosedError: nobody reads any more. OSError: a full disk and the like.
+        Raises: OutputClosedError: nobody reads any more. BpfError: a full disk and the like.
         """
         if self._parts:
             # A lone surrogate cannot be here: names are escaped before.
@@ -74,6 +76,8 @@ class Output:
             self._write(deadline)
         except BrokenPipeError:
             raise OutputClosedError from None
+        except OSError as error:
+            raise BpfError("write the output", error.errno, error.strerror or "") from None
 
     def _write(self, deadline: float) -> None:
         view = memoryview(self._pending)
@@ -92,6 +96,12 @@ class Output:
         finally:
             self._pending = bytes(view[at:])
             self._oldest = time.monotonic()
+
+    def check_reader(self) -> None:
+        """Raises OutputClosedError if nobody reads any more, though nothing is to be written."""
+        gone = select.POLLERR | select.POLLHUP
+        if any(events & gone for _fd, events in self._poll.poll(0)):
+            raise OutputClosedError
 
     def blocked(self) -> bool:
         """Whether more waits for a slow reader than is kept for it."""

@@ -10,6 +10,7 @@ import docopt
 
 from .. import __version__, library_path, library_version
 from ..errors import LibraryError
+from .text import escape
 
 COMMANDS = ("kprobe",)
 
@@ -38,9 +39,9 @@ def print_version() -> int:
     """Prints the versions of this package and of libbpf; 0, or 1 without libbpf."""
     status, libbpf = 0, ""
     try:
-        libbpf = f"libbpf {library_version()} ({library_path()})"
+        libbpf = f"libbpf {library_version()} ({escape(library_path())})"
     except LibraryError as error:
-        status, libbpf = 1, f"libbpf: {error}"
+        status, libbpf = 1, f"libbpf: {escape(str(error))}"
     print(f"ebpf-tool {__version__}\n{libbpf}", flush=True)
     return status
 
@@ -109,7 +110,7 @@ def _diagnose(doc: str, words: list[str]) -> str:
         if name.startswith("--") and len(whole) == 1:  # docopt takes abbreviations
             name = whole[0]
         if name not in options:
-            return f"unknown option {name}{_nearest(name, options)}"
+            return f"unknown option {escape(name)}{_nearest(name, options)}"
         if equals and not options[name]:
             return f"option {name} takes no value"
         if options[name] and not equals:

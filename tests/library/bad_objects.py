@@ -39,8 +39,8 @@ BAD: dict[str, tuple[Make, str]] = {
     "text": (_file(b'SEC("kprobe") int probe() {}\n' * 9), "not an ELF file"),
     "magic alone": (_file(b"\x7fELF"), "truncated"),
     "half": (_file(WHOLE[: len(WHOLE) // 2]), "truncated"),
-    "without its end": (_file(WHOLE[:-1]), ""),
-    "zeros": (_file(WHOLE[:64] + bytes(len(WHOLE) - 64)), ""),
+    "without its end": (_file(WHOLE[:-1]), "The file is damaged"),
+    "zeros": (_file(WHOLE[:64] + bytes(len(WHOLE) - 64)), "The file is damaged"),
     "big-endian": (_big_endian, "big-endian"),
     "a program of this machine": (lambda _f, _c: Path(sys.executable), "not for BPF"),
 }

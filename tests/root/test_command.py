@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ from typing import IO
 
 import pytest
 
+ROOT = Path(__file__).parent.parent.parent
 TOOL = [sys.executable, str(Path(__file__).with_name("tool_by_uprobe.py"))]
 
 #: Opens files for ever, as fast as it can or 50 times a second.
@@ -280,3 +282,69 @@ def test_in_a_container_process_ids_are_the_hosts(slow_load: Tool) -> None:
     assert done.returncode == 0, done.stderr
     assert "[WARNING] This is a container: process ids are the host's" in done.stderr
     assert f"[{slow_load.pid}] " in done.stdout
+
+
+def test_a_long_duration(slow_load: Tool) -> None:
+    process = start("-d", "300000000", "-p", str(slow_load.pid))
+    assert process.stdout is not None
+    assert "arg0=" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = rest(process)
+    assert process.returncode == 0, err
+
+
+def test_without_stderr_nothing_of_it_is_on_stdout(slow_load: Tool) -> None:
+    command = [*TOOL, "open64", "-d", "0.5", "-p", str(slow_load.pid)]
+    script = 'exec "$@" 2>&-'
+    done = subprocess.run(["sh", "-c", script, "sh", *command], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"arg0=" in done.stdout
+    assert b"[INFO]" not in done.stdout
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGTERM])
+def test_a_stopped_stderr_does_not_hold_it_up(slow_load: Tool, number: int) -> None:
+    """Its pipe is full, as that of a pager nobody pages: the trace ends all the same."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    duration = "30" if number else "1"
+    command = [*TOOL, "open64", "-d", duration, "-p", str(slow_load.pid)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True)
+    assert process.stdout is not None
+    assert "arg0=" in process.stdout.readline()
+    if number:
+        process.send_signal(number)
+    assert process.stdout.read()
+    assert process.wait(15) == 0
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_reader_that_leaves_an_idle_trace_is_noticed() -> None:
+    idle = subprocess.Popen(["sleep", "60"])
+    process = start("-p", str(idle.pid))
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(15) == 0
+    idle.kill()
+    idle.wait()
+
+
+def test_ctrl_c_before_it_begins_leaves_no_traceback(tmp_path: Path) -> None:
+    fifo = tmp_path / "object"
+    os.mkfifo(fifo)  # opening it waits for a writer
+    command = [sys.executable, str(ROOT / "bin" / "ebpf-tool"), "kprobe", "vfs_read"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [*command, "--object", str(fifo)], stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        assert "Attaching" in process.stderr.readline()
+        time.sleep(0.2)
+        process.send_signal(number)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(10) == -number

@@ -106,16 +106,60 @@ def test_an_exception_of_on_lost_is_raised_and_no_event_dropped(
         assert len(buffer.poll(0)) > 0, "the event that carried the report"
 
 
-def test_ctrl_c_in_a_callback_is_raised(events: Any, attach: Callable[[], Link]) -> None:
-    def on_lost(_cpu: int, _count: int) -> None:
-        raise KeyboardInterrupt
+def test_ctrl_c_during_the_callbacks_is_raised(events: Any, attach: Callable[[], Link]) -> None:
+    """A thread interrupts a busy reader: none of its interrupts may get lost in a callback."""
+    rounds, arrived = 30, 0
+    with PerfBuffer(events, SYSCALL_EVENT) as buffer, attach():
+        for _ in range(rounds):
+            timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                timer.start()
+                while timer.is_alive() or arrived < _ + 1:
+                    call_open64(PATH, 50)
+                    buffer.poll(0)
+            except KeyboardInterrupt:
+                arrived += 1
+            timer.join()
+    assert arrived == rounds
 
-    with PerfBuffer(events, on_lost=on_lost, pages=1) as buffer, attach():
-        flood(buffer)
-        buffer.poll(0)
-        flood(buffer)
-        with pytest.raises(KeyboardInterrupt):
-            buffer.poll(0)
+
+def test_times_to_wait(events: Any, attach: Callable[[], Link]) -> None:
+    with PerfBuffer(events, SYSCALL_EVENT) as buffer:
+        for timeout in (-1.0, float("nan")):
+            with pytest.raises(BpfError, match="is not a time to wait"):
+                buffer.poll(timeout)
+        for timeout in (1e300, float("inf"), 3e6):
+            buffer.wake()
+            assert buffer.poll(timeout) == []
+
+
+@pytest.mark.parametrize("pages", [0, -8, 3, 1 << 21, 1 << 52])
+def test_impossible_sizes(events: Any, pages: int) -> None:
+    with pytest.raises(BpfError, match="not a power of two up to"):
+        PerfBuffer(events, SYSCALL_EVENT, pages=pages)
+
+
+def test_close_races_with_poll(events: Any) -> None:
+    """Closed at any moment of a poll in another thread: an orderly end on both sides."""
+    for _ in range(300):
+        buffer = PerfBuffer(events, SYSCALL_EVENT)
+        errors: list[BaseException] = []
+
+        def read(buffer: PerfBuffer[Any] = buffer, errors: list[BaseException] = errors) -> None:
+            try:
+                while True:
+                    buffer.poll(0.001)
+            except ClosedError:
+                pass
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        buffer.close()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert errors == []
 
 
 def test_an_event_of_another_size_is_refused(events: Any, attach: Callable[[], Link]) -> None:

@@ -1,0 +1,34 @@
+"""Ctrl-C while C code calls back into Python: kept, and raised when C has returned."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Around a call of C that calls back into Python.
+
+    Python may run its own handler of Ctrl-C at the first instruction of a
+    ctypes callback, where no ``try`` can catch the KeyboardInterrupt, and
+    ctypes then drops it. A handler of the application's own is left alone.
+
+    Raises: KeyboardInterrupt: after the call, if Ctrl-C came during it.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if held:
+        raise KeyboardInterrupt
