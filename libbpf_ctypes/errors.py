@@ -61,3 +61,19 @@ class ClosedError(BpfError, ValueError):
 
 class DecodeError(BpfError, ValueError):
     """Bytes that do not fit the schema they were read with."""
+
+
+class RecordingError(BpfError, ValueError):
+    """A recording that is damaged, or is none.
+
+    Attributes:
+        offset: bytes from the file's beginning to the first chunk that cannot
+            be read, or to the file's end where the recording goes no further.
+    """
+
+    offset: int = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        make, arguments, state = super().__reduce__()
+        assert isinstance(state, dict)
+        return make, arguments, {**state, "offset": self.offset}
