@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from ctypes import POINTER, c_char, string_at
-from typing import Any, Callable, Generic, TypeVar, overload
+from typing import Any, Callable, Generic, Literal, TypeVar, overload
 
 from . import kernel
 from ._ffi import LostFn, SampleFn, lib
@@ -39,6 +39,8 @@ class PerfBuffer(Handle, Generic[_T]):
         map: the map, of type PERF_EVENT_ARRAY; its object is loaded.
         schema: a construct Struct or a Schema to decode the events with; None:
             events are bytes as the kernel hands them out, padding included.
+        with_cpu: without a schema: events are pairs of their CPU's number and
+            these bytes.
         on_lost: called as ``on_lost(cpu, count)`` when the kernel reports that
             COUNT events found no room; from poll(), in its thread.
         pages: pages of each CPU's buffer, a power of two.
@@ -68,6 +70,18 @@ class PerfBuffer(Handle, Generic[_T]):
         *,
         on_lost: Callable[[int, int], None] | None = None,
         pages: int = DEFAULT_PAGES,
+        with_cpu: Literal[False] = False,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: PerfBuffer[tuple[int, bytes]],
+        map: Map,
+        schema: None = None,
+        *,
+        on_lost: Callable[[int, int], None] | None = None,
+        pages: int = DEFAULT_PAGES,
+        with_cpu: Literal[True],
     ) -> None: ...
 
     @overload
@@ -87,8 +101,11 @@ class PerfBuffer(Handle, Generic[_T]):
         *,
         on_lost: Callable[[int, int], None] | None = None,
         pages: int = DEFAULT_PAGES,
+        with_cpu: bool = False,
     ) -> None:
         operation = f"read map {map.name}"
+        if with_cpu and schema is not None:
+            raise BpfError(operation, errno.EINVAL, "with_cpu is for events without a schema")
         if map.type != MapType.PERF_EVENT_ARRAY:
             reason = f"it is of type {map.type.name}, not PERF_EVENT_ARRAY"
             raise BpfError(operation, errno.EINVAL, reason)
@@ -107,7 +124,10 @@ class PerfBuffer(Handle, Generic[_T]):
         self._closed_event = threading.Event()
         self._more = False
         self._next = 0
-        self._callbacks = (SampleFn(self._sample_function(schema)), LostFn(self._lost_function()))
+        self._callbacks = (
+            SampleFn(self._sample_function(schema, with_cpu)),
+            LostFn(self._lost_function()),
+        )
         fd = map.fd
         with calling(operation, _hint):
             pointer = lib.perf_buffer__new(fd, pages, *self._callbacks, None, None)
@@ -122,14 +142,17 @@ class PerfBuffer(Handle, Generic[_T]):
     # The callbacks hold no reference to the buffer itself but through these
     # closures, and close() drops them: no cycle outlives it.
 
-    def _sample_function(self, schema: Any) -> Callable[..., None]:
+    def _sample_function(self, schema: Any, with_cpu: bool) -> Callable[..., None]:
         append = self._events.append
         if schema is None:
 
             def raw(_context: Any, _cpu: int, data: int, size: int) -> None:
                 append(string_at(data, size))  # type: ignore[arg-type]
 
-            return raw
+            def raw_with_cpu(_context: Any, cpu: int, data: int, size: int) -> None:
+                append((cpu, string_at(data, size)))  # type: ignore[arg-type]
+
+            return raw_with_cpu if with_cpu else raw
 
         from .schema import as_schema  # construct comes in only with a schema
 

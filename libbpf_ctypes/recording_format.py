@@ -6,7 +6,9 @@ are as the kernel left them, in the byte order that the header names.
 
 from __future__ import annotations
 
+import sys
 import zlib
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import construct
@@ -211,21 +213,22 @@ def checksum(offset: int, kind: int, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(words))
 
 
-def layout_of(schema: Schema[Any]) -> tuple[int, tuple[Field, ...]]:
-    """The byte order (LITTLE, BIG) and the fields of a flat Struct of native byte order.
+def layout_of(declaration: Struct) -> tuple[int, int, tuple[Field, ...]]:
+    """This machine's byte order (LITTLE, BIG), an event's size in bytes, and its fields.
 
+    Args: declaration: a flat Struct of native byte order.
     Raises: ValueError: a field that a recording cannot describe.
     """
     fields: list[Field] = []
-    offset, native = 0, construct.Int16un.build(1) == Int16ul.build(1)
-    for sub in schema.declaration.subcons:
+    offset = 0
+    for sub in declaration.subcons:
         inner = sub.subcon if isinstance(sub, construct.Renamed) else sub
         size = inner.sizeof()
         if sub.name:
             kind, signed = _kind(inner)
             fields.append(Field(sub.name, offset, size, kind, signed))
         offset += size
-    return (LITTLE if native else BIG), tuple(fields)
+    return (LITTLE if sys.byteorder == "little" else BIG), offset, tuple(fields)
 
 
 def _kind(subcon: Any) -> tuple[int, bool]:
@@ -245,13 +248,14 @@ def schema_of(header: Header) -> Schema[Any]:
 
     Raises: ValueError: the layout is none.
     """
+    names = [field.name for field in header.fields]
+    if len(set(names)) < len(names) or not all(map(_is_plain_name, names)):
+        raise ValueError("its fields' names are not all different, or not names")
     subcons: list[Any] = []
     at = 0
     for field in sorted(header.fields, key=lambda field: field.offset):
         if field.offset < at or not field.size:
             raise ValueError(f"the field {field.name!r} overlaps another")
-        if not field.name.isascii():  # Python takes some letters for others
-            raise ValueError(f"the field {field.name!r} has no plain name")
         if field.offset > at:
             subcons.append(construct.Padding(field.offset - at))
         subcons.append(field.name / _subcon(field, header.byte_order))
@@ -261,9 +265,13 @@ def schema_of(header: Header) -> Schema[Any]:
     if header.size > at:
         subcons.append(construct.Padding(header.size - at))
     schema: Schema[Any] = Schema(Struct(*subcons), "Event")
-    if not schema.derived or schema.size != header.size:
-        raise ValueError("its fields' names are not all different, or not names")
     return schema
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether a named tuple takes it. Of ASCII: Python takes some other letters for the same."""
+    plain = name.isascii() and name.isidentifier() and not name.startswith("_")
+    return plain and not iskeyword(name)
 
 
 def _subcon(field: Field, byte_order: int) -> Any:
