@@ -128,7 +128,7 @@ def test_the_package_never_calls_itself_by_name(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_only_the_schema_needs_construct_and_only_usage_docopt(path: Path) -> None:
     allowed = {"schema": {"construct"}, "events": {"construct"}, "cli.usage": {"docopt"}}
-    allowed.update(dict.fromkeys(("recording_format", "recording"), {"construct"}))
+    allowed |= {name: {"construct"} for name in ("recording_format", "recording")}
     outside = set()
     for node in imports(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
