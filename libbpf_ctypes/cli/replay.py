@@ -101,9 +101,9 @@ class _Replay:
         only = f", process {header.pid} only" if header.pid else ""
         self._console.info(
             escape(
-                f"Replaying {self._options.file}: {header.function}{only}, recorded on "
-                f"{header.host_name} ({header.machine}, Linux {header.kernel_release}) "
-                f"by ebpf-tool {header.tool_version}"
+                f"Replaying {self._options.file}: {header.function}{only}, recorded by ebpf-tool "
+                f"{header.tool_version} on {header.host_name}, Linux {header.kernel_release}, "
+                f"{header.machine}"
             )
         )
 

@@ -216,7 +216,8 @@ def test_many_samples_are_split_into_chunks_that_a_reader_takes() -> None:
 
 
 def test_an_end_that_does_not_tell_the_truth_is_found() -> None:
-    for wrong in (SOME[-1]._replace(samples=4), SOME[-1]._replace(reported_lost=0)):  # type: ignore[call-arg]
+    end = end_of(SOME[:-1])
+    for wrong in (end._replace(samples=4), end._replace(reported_lost=0)):
         _head, found, error = read(write(header(), [*SOME[:-1], wrong]))
         assert found == SOME[:-1]
         assert error is not None
