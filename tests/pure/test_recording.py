@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import tracemalloc
 import zlib
 from typing import Any
@@ -20,6 +21,7 @@ from libbpf_ctypes.events import SYSCALL_EVENT
 from libbpf_ctypes.recording import Item, RecordingReader, RecordingWriter
 from libbpf_ctypes.recording_format import Argument, Clock, End, Field, Header, Lost, Samples
 
+from .helpers import ROOT, run_python
 from .recordings import chunk, end_of, event, header, read, write
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -101,6 +103,17 @@ def test_construct_alone_reads_it() -> None:
     assert (head.function, head.argument.name, head.size) == ("do_sys_openat2", "dfd", 40)
     assert [field.name for field in head.fields] == list(SYSCALL_EVENT.parse(bytes(40)))[1:]
     assert form.END_PAYLOAD.parse(found[-1][2]).samples == 3
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_of_the_documentation_run(number: int) -> None:
+    text = (ROOT / "docs" / "recording-format.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(examples) == 2
+    code = f"import os, sys; os.chdir(sys.argv[1])\n{examples[number]}"
+    done = run_python(code, ROOT)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 20
 
 
 def test_a_file_that_ends_anywhere_gives_all_whole_chunks() -> None:

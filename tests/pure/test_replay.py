@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -274,6 +275,17 @@ def test_the_traced_calls_are_in_the_recording(kernel: str) -> None:
     threads = Counter(line.partition("=")[0] for line in lines if "] gt-" in line)
     assert sorted(threads.values()) == [4, 4, 4, 4]
     assert len({thread.partition("/")[0] for thread in threads}) == 2
+
+
+def test_the_first_taste_in_the_readme_is_right() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"\$ bin/quickstart replay (\S+)\n((?:.*\n)+?)```", text)
+    assert found
+    done = run_tool("replay", ROOT / found[1])
+    shown = found[2].splitlines()
+    assert shown[1:3] == done.stdout.splitlines()[:2]
+    assert shown[3] == "..."
+    assert shown[4] == done.stderr.splitlines()[-1]
 
 
 def test_there_is_no_other_recording() -> None:
