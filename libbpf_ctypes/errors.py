@@ -60,7 +60,11 @@ class ClosedError(BpfError, ValueError):
 
 
 class DecodeError(BpfError, ValueError):
-    """Bytes that do not fit the schema they were read with."""
+    """Bytes that do not fit the schema they were read with, or values it cannot build."""
+
+
+class LayoutError(BpfError):
+    """A schema whose fields are not those of the object's C struct."""
 
 
 class RecordingError(BpfError, ValueError):

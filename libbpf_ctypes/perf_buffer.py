@@ -38,7 +38,9 @@ class PerfBuffer(Handle, Generic[_T]):
     Args:
         map: the map, of type PERF_EVENT_ARRAY; its object is loaded.
         schema: a construct Struct or a Schema to decode the events with; None:
-            events are bytes as the kernel hands them out, padding included.
+            events are bytes as the kernel hands them out, padding included. It
+            is held against the struct of the same name in the object's BTF, where
+            there is one (see drift.check).
         with_cpu: without a schema: events are pairs of their CPU's number and
             these bytes.
         on_lost: called as ``on_lost(cpu, count)`` when the kernel reports that
@@ -53,7 +55,8 @@ class PerfBuffer(Handle, Generic[_T]):
     kernel's buffers are in order again; no event is dropped by it. A handle may
     be closed at any time, from on_lost and from other threads too.
 
-    Raises: BpfError, with a hint: not a perf event array, not loaded, pages not
+    Raises: LayoutError: the schema's fields are not the object's. BpfError, with
+        a hint: not a perf event array, not loaded, pages not
         a power of two, over the locked-memory limit, no privilege.
 
     Source: libbpf's ``perf_buffer__new`` (libbpf 0.6, this signature 1.0);
@@ -115,6 +118,12 @@ class PerfBuffer(Handle, Generic[_T]):
         if any(isinstance(other, PerfBuffer) for other in map._object._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
+        if schema is not None:
+            from .drift import check  # construct comes in only with a schema
+            from .schema import as_schema
+
+            schema = as_schema(schema)
+            check(map._object, schema)
         self.lost = 0
         self._on_lost = on_lost
         self._events: list[_T] = []
@@ -154,10 +163,18 @@ class PerfBuffer(Handle, Generic[_T]):
 
             return raw_with_cpu if with_cpu else raw
 
-        from .schema import as_schema  # construct comes in only with a schema
+        size_of, check_size, decode = schema.size, schema.check_size, schema.decode
+        if not schema.derived:
 
-        schema = as_schema(schema)
-        size_of, decode, check_size = schema.size, schema.decode, schema.check_size
+            def parse(_context: Any, _cpu: int, data: int, size: int) -> None:
+                try:
+                    append(decode(string_at(data, size)))
+                except BaseException as error:
+                    self._keep(error)
+
+            return parse
+
+        read = schema.reader()
         view = POINTER(c_char * size_of)
         cast = ctypes.cast
 
@@ -165,7 +182,7 @@ class PerfBuffer(Handle, Generic[_T]):
             try:
                 if size != padded:
                     check_size(size)
-                append(decode(cast(data, view)[0]))
+                append(read(cast(data, view)[0]))
             except BaseException as error:
                 self._keep(error)
 
