@@ -248,7 +248,7 @@ class _Trace:
 
         if recorder is None:
             return format_now
-        decode = sample_decoder(recorder.schema)
+        decode = sample_decoder(recorder.header)
 
         def record(samples: list[tuple[int, bytes]]) -> str:
             recorder.add(samples)

@@ -11,7 +11,7 @@ from ..errors import BpfError
 from ..events import SYSCALL_EVENT
 from ..recording import RecordingWriter
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, End, Header, layout_of, schema_of
+from ..recording_format import Clock, End, Header, layout_of
 from .account import Account
 from .argument import Argument
 from .console import Console
@@ -29,7 +29,7 @@ class Recorder:
 
     Attributes:
         failed: whether something could not be written.
-        schema: the decoder of what it records, the one that a replay has.
+        header: of the recording; the lines are decoded by it, as those of a replay are.
     Raises: BpfError: the file cannot be opened, or takes not even the header.
     """
 
@@ -46,16 +46,15 @@ class Recorder:
         self._lost: list[tuple[int, int]] = []
         self._reading = Clock(*clock.reading())
         clock.set(*self._reading)
-        header = make_header(function, pid, argument, self._reading)
+        self.header = make_header(function, pid, argument, self._reading)
         self.failed = False
-        self.schema = schema_of(header)
         # Non-blocking: a FIFO that nobody reads must not keep us from a Ctrl-C.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         self._fd = -1
         try:
             self._fd = os.open(path, flags, 0o666)
             os.set_blocking(self._fd, True)
-            self._writer = RecordingWriter(self._fd, header)
+            self._writer = RecordingWriter(self._fd, self.header)
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
@@ -82,13 +81,14 @@ class Recorder:
             self._fail(error)
 
     def end(self, account: Account) -> None:
-        """Writes the end."""
+        """Writes the end, and closes the file: some file systems tell only then what is lost."""
         if self.failed:
             return
         try:
             self._write_lost()
             counters, delivered, reported, duration, reader_left, drained = account
             self._writer.end(End(delivered, reported, *counters, duration, reader_left, drained))
+            self.close()
         except OSError as error:
             self._fail(error)
 
@@ -106,9 +106,9 @@ class Recorder:
 
     def close(self) -> None:
         """Closes the file. Twice does no harm."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def make_header(function: str, pid: int, argument: Argument, clock: Clock) -> Header:

@@ -78,7 +78,7 @@ class _Replay:
         clock.set(*self._reader.header.clock)
         argument = recorded_argument(self._reader.header.argument, raw=lines.raw_args)
         format_events = line_formatter(lines, argument, clock)
-        decode = sample_decoder(self._reader.schema)
+        decode = sample_decoder(self._reader.header)
         for item in self._reader:
             if isinstance(item, Samples):
                 events = decode(item.samples)

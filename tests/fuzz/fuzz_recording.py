@@ -37,7 +37,7 @@ def _replay(data: bytes) -> None:
         argument = recorded_argument(reader.header.argument, raw=len(data) % 2 == 1)
         options = LineOptions(pid=0, show_tid=True, time="wall", raw_args=False)
         format_events = line_formatter(options, argument, clock)
-        decode = sample_decoder(reader.schema)
+        decode = sample_decoder(reader.header)
         for item in reader:
             if isinstance(item, Samples):
                 text = format_events(decode(item.samples))

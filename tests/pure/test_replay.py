@@ -193,6 +193,20 @@ def test_events_of_another_tool(recording: Path) -> None:
     done = run_tool("replay", recording)
     assert done.returncode == 1
     assert "its events have no pid, tid, syscall_nr, timestamp_ns, comm" in done.stderr
+    for number, kind in ((3, form.FLOAT), (0, form.BYTES), (4, form.BYTES)):
+        fields = list(header().fields)
+        fields[number] = fields[number]._replace(kind=kind)
+        recording.write_bytes(write(header()._replace(fields=tuple(fields)), items()))
+        done = run_tool("replay", recording)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"its events have no {fields[number].name}, or of another kind" in done.stderr
+        fuzz_recording(recording.read_bytes())
+    order = [4, 0, 3, 1, 2]
+    shuffled = tuple(header().fields[n] for n in order)
+    more = (*shuffled, Field("more", 40, 4, 0, False))
+    for head in (header()._replace(fields=shuffled), header()._replace(fields=more, size=44)):
+        recording.write_bytes(write(head, items()))
+        assert run_tool("replay", recording).stdout.splitlines() == LINES[""]
 
 
 def test_a_reader_that_leaves_and_a_full_disk(recording: Path) -> None:
