@@ -206,10 +206,10 @@ def _padded_string(sub: Any) -> Node:
     stripped: Any = sized.subcon if type(sized) is construct.FixedSized else None
     plain = type(stripped) is construct.NullStripped and stripped.pad == b"\0"
     encoding = _BYTE_ENCODINGS.get(sub.encoding.replace("-", "_").lower())
-    if not plain or stripped.subcon is not construct.GreedyBytes or not _is_length(sized.length):
-        return _opaque(sub, "is no text of a fixed size")
     if encoding is None:
         return _opaque(sub, f"is text in {sub.encoding}, whose characters are not bytes")
+    if not plain or stripped.subcon is not construct.GreedyBytes or not _is_length(sized.length):
+        return _opaque(sub, "is no text of a fixed size")
     return Node("text", sized.length, encoding=encoding)
 
 
