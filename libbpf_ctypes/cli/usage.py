@@ -11,10 +11,11 @@ import docopt
 from .. import __version__, library_path, library_version
 from ..errors import LibraryError
 
-#: Each command's one word: what it is, what it is called, and an example of it.
+#: Each command's words: what the first is, what it takes, how many, and an example.
 COMMANDS = {
-    "kprobe": ("the name of a function", "function", "vfs_read"),
-    "replay": ("the name of a recording", "recording", "trace.rec"),
+    "kprobe": ("the name of a function", "one function", 1, "vfs_read"),
+    "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
+    "schema": ("the name of an object file", "one object file and one struct", 2, "tool.bpf.o"),
 }
 
 
@@ -143,9 +144,9 @@ def _diagnose(doc: str, words: list[str]) -> str:
     foreign = [name for name in seen if name not in _options_of(doc, command)]
     if foreign:
         return f"{command} takes no option {foreign[0]}"
-    what, noun, example = COMMANDS[command]
+    what, takes, most, example = COMMANDS[command]
     if len(plain) == 1:
         return f"{command} needs {what}, as in 'ebpf-tool {command} {example}'"
-    if len(plain) > 2:
-        return f"{command} takes one {noun}, and {' '.join(plain[2:])!r} is one too many"
+    if len(plain) > 1 + most:
+        return f"{command} takes {takes}, and {' '.join(plain[1 + most :])!r} is one too many"
     return "these words do not go together"
