@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BpfError,
         ClosedError,
         DecodeError,
+        LayoutError,
         LibraryError,
         NotFoundError,
         RecordingError,

@@ -56,9 +56,17 @@ def test_a_replay_needs_neither_libbpf_nor_a_kernel(checkout: Path, line: str) -
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("line", ["kprobe vfs_read", "kprobe replay", ""])
-def test_a_trace_needs_libbpf(checkout: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["kprobe vfs_read", "kprobe replay", "schema replay", ""])
+def test_a_trace_or_a_schema_needs_libbpf(checkout: Path, line: str) -> None:
     done = run(checkout, line)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "libbpf 1 is missing" in done.stderr
+
+
+def test_a_schema_needs_no_kernel(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(PYTHON.replace("exit 1", "exit 0"))
+    done = run(checkout, "schema tool.bpf.o kprobe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "schema tool.bpf.o kprobe\n"
