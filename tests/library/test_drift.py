@@ -280,6 +280,7 @@ def test_an_array_of_arrays_and_the_order_of_fields(obj: BpfObject) -> None:
 
 def test_which_struct_is_meant(obj: BpfObject, compile_bpf: Compile) -> None:
     wrong = declared(code=Int32un)
+    schema: Schema[Any]
     for schema in (
         Schema(wrong, "DriftEvent"),
         Schema(wrong, "drift_event"),
