@@ -20,7 +20,7 @@ from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.events import Counters
 from libbpf_ctypes.recording import RecordingReader
-from libbpf_ctypes.recording_format import Argument, Clock, End, Samples
+from libbpf_ctypes.recording_format import Argument, Clock, End, Lost, Samples
 
 from .helpers import run_tool
 from .recordings import event
@@ -121,6 +121,22 @@ def test_a_disk_that_fills_up_is_told_once(
     assert again.returncode == 1
     assert again.stdout.count("\n") == 2
     assert "without the end of the trace" in again.stderr
+
+
+def test_losses_come_before_the_samples_read_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "trace.rec"
+    console = Console(quiet=True, verbose=False)
+    recorder = Recorder(str(path), "f", 0, ARGUMENT, SetClock(), console)
+    samples = [(0, event(3, 3, 3, 3, b"x"))]
+    for _ in range(2):
+        recorder.lost(1, 5)
+        recorder.add(samples)
+    recorder.lost(0, 2)  # after the last samples
+    recorder.end(account(2)._replace(reported=12))
+    with path.open("rb") as file:
+        *items, end = RecordingReader(file, "trace")
+    assert isinstance(end, End)
+    assert items == [Lost(1, 5), Samples(samples)] * 2 + [Lost(0, 2)]
 
 
 def test_what_was_in_the_file_is_gone(tmp_path: Path) -> None:
