@@ -73,25 +73,20 @@ def compile_codec(node: Node, name: str) -> Codec:
         texts="".join(f"    {line}\n" for line in writer.lines),
         indented="".join(f"        {line}\n" for line in writer.lines),
         size=node.size,
-        limit=node.fixed + MAX_PADDING,
     )
     space = writer.space
-    space.update(unpack=layout.unpack, unpack_from=layout.unpack_from, error=struct.error)
-    space.update(iter_unpack=layout.iter_unpack, texts=texts)
-    space["refuse"] = lambda came: refuse_size(name, came, node.fixed)
+    space.update(unpack=layout.unpack, iter_unpack=layout.iter_unpack, texts=texts)
+    space["cut"] = _cutter(name, node.fixed)
     exec(compile(source, f"<decoder of {name}>", "exec"), space)
     return Codec(space[record], *(space[part] for part in Codec._fields[1:]))
 
 
-# An event of exactly its size is the fast case: struct itself looks at the length.
+# An event of exactly its size is the fast case: one comparison, and nothing is cut.
 _SOURCE = """
 def decode(data):
-    try:
-        {values} = unpack(data)
-    except error:
-        if not {size} <= len(data) <= {limit}:
-            raise refuse(len(data)) from None
-        {values} = unpack_from(data)
+    if len(data) != {size}:
+        data = cut(data)
+    {values} = unpack(data)
 {texts}    return {result}
 
 def read(data):
@@ -104,11 +99,23 @@ def many(data):
 
 def samples(iterable):
     for data in iterable:
-        if not {size} <= len(data) <= {limit}:
-            raise refuse(len(data))
-        {values} = unpack_from(data)
+        if len(data) != {size}:
+            data = cut(data)
+        {values} = unpack(data)
 {indented}        yield {result}
 """
+
+
+def _cutter(name: str, size: int) -> Callable[[Any], Any]:
+    """The function that takes the padding off, or refuses."""
+
+    def cut(data: Any) -> Any:
+        came = len(data)
+        if not size <= came <= size + MAX_PADDING:
+            raise refuse_size(name, came, size)
+        return data[:size]
+
+    return cut
 
 
 class _At(NamedTuple):

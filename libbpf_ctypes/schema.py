@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from keyword import iskeyword
 from typing import Any, Callable, Generic, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 import construct
 
@@ -70,7 +70,7 @@ class Schema(Generic[_T]):
             self.record = self._codec.record
             # The function itself, not a method around it: a call is dear here.
             self.decode = self._codec.decode  # type: ignore[assignment,method-assign]
-        _derived.setdefault(declaration, self)
+        _derived.setdefault(id(declaration), self)
 
     @classmethod
     def from_btf(cls, obj: Any, struct: str) -> Schema[Any]:
@@ -194,13 +194,13 @@ class Schema(Generic[_T]):
         return f"<Schema {self.name}, {size}{'' if self.derived else ', parsed by construct'}>"
 
 
-#: The first Schema of each declaration: one Struct has one record type.
-_derived: WeakKeyDictionary[Any, Schema[Any]] = WeakKeyDictionary()
+#: The first Schema of each declaration, by its id: one Struct has one record type.
+#: A Schema holds its declaration, so that an id in here is nobody else's.
+_derived: WeakValueDictionary[int, Schema[Any]] = WeakValueDictionary()
 
 
 def as_schema(schema: Any) -> Schema[Any]:
     """A Schema, derived from a construct Struct where it is none yet."""
     if isinstance(schema, Schema):
         return schema
-    known = _derived.get(schema) if isinstance(schema, construct.Construct) else None
-    return known or Schema(schema)
+    return _derived.get(id(schema)) or Schema(schema)
