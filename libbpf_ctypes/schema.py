@@ -73,7 +73,7 @@ class Schema(Generic[_T]):
         _derived.setdefault(id(declaration), self)
 
     @classmethod
-    def from_btf(cls, obj: Any, struct: str) -> Schema[Any]:
+    def from_btf(cls: type[Schema[Any]], obj: Any, struct: str) -> Schema[Any]:
         """The schema of a C struct, from the types that an object file carries.
 
         Char arrays become text, bools Flag, enums Enum, pointers unsigned

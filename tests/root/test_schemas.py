@@ -48,7 +48,8 @@ def test_the_objects_own_schema_reads_its_events(
     loaded: BpfObject, attach: Callable[[], Link]
 ) -> None:
     schema = Schema.from_btf(loaded, "syscall_event")
-    with PerfBuffer(loaded.maps["EVENTS"], schema) as buffer, attach():
+    reader: PerfBuffer[Any] = PerfBuffer(loaded.maps["EVENTS"], schema)
+    with reader as buffer, attach():
         register = call_open64(PATH)
         got: list[Any] = [e for e in buffer.poll(0) if e.syscall_nr == register]
     assert len(got) == 1
@@ -63,7 +64,8 @@ def test_what_only_construct_parses_is_read_too(
     for declaration in (Struct(*hexadecimal.subcons, construct.Padding(24)), varying):
         schema: Schema[Any] = Schema(declaration, "Other")
         assert not schema.derived
-        with PerfBuffer(loaded.maps["EVENTS"], schema) as buffer, attach():
+        reader: PerfBuffer[Any] = PerfBuffer(loaded.maps["EVENTS"], schema)
+        with reader as buffer, attach():
             register = call_open64(PATH)
             assert register in {event.syscall_nr for event in buffer.poll(0)}
 
