@@ -72,8 +72,8 @@ class Schema(Generic[_T]):
             self.decode = self._codec.decode  # type: ignore[assignment,method-assign]
         _derived.setdefault(id(declaration), self)
 
-    @classmethod
-    def from_btf(cls: type[Schema[Any]], obj: Any, struct: str) -> Schema[Any]:
+    @staticmethod
+    def from_btf(obj: Any, struct: str) -> Schema[Any]:
         """The schema of a C struct, from the types that an object file carries.
 
         Char arrays become text, bools Flag, enums Enum, pointers unsigned
@@ -89,7 +89,7 @@ class Schema(Generic[_T]):
         """
         from .declare import declare, type_name  # libbpf comes in only with an object
 
-        return cls(declare(obj, struct).construct, type_name(struct))
+        return Schema(declare(obj, struct).construct, type_name(struct))
 
     @property
     def derived(self) -> bool:
