@@ -35,6 +35,7 @@ DRIFTED = Struct(
 def test_a_drifted_schema_opens_nothing(loaded: BpfObject) -> None:
     events = loaded.maps["EVENTS"]
     before = sorted(Path("/proc/self/fd").iterdir())
+    schema: Any
     for schema in (DRIFTED, Schema(DRIFTED, "SyscallEvent"), "syscall_event" / DRIFTED):
         with pytest.raises(LayoutError) as caught:
             PerfBuffer(events, schema)
