@@ -13,7 +13,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._ffi import library_path, library_version
-    from .errors import BpfError, ClosedError, DecodeError, LibraryError, NotFoundError
+    from .errors import (
+        BpfError,
+        ClosedError,
+        DecodeError,
+        LayoutError,
+        LibraryError,
+        NotFoundError,
+        RecordingError,
+    )
     from .events import SYSCALL_EVENT, SyscallEvent
     from .link import Link
     from .maps import Map
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from .paths import KPROBE_OBJECT
     from .perf_buffer import PerfBuffer
     from .program import Program
+    from .recording import RecordingReader
     from .schema import Schema
 
 _MODULES = {
@@ -29,12 +38,15 @@ _MODULES = {
     "ClosedError": "errors",
     "DecodeError": "errors",
     "KPROBE_OBJECT": "paths",
+    "LayoutError": "errors",
     "LibraryError": "errors",
     "Link": "link",
     "Map": "maps",
     "NotFoundError": "errors",
     "PerfBuffer": "perf_buffer",
     "Program": "program",
+    "RecordingError": "errors",
+    "RecordingReader": "recording",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
     "SyscallEvent": "events",
@@ -49,12 +61,15 @@ __all__ = [
     "BpfObject",
     "ClosedError",
     "DecodeError",
+    "LayoutError",
     "LibraryError",
     "Link",
     "Map",
     "NotFoundError",
     "PerfBuffer",
     "Program",
+    "RecordingError",
+    "RecordingReader",
     "Schema",
     "SyscallEvent",
     "library_path",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ._ffi import lib
@@ -150,8 +151,7 @@ class Btf(Handle):
     def variables(self, sections: tuple[str, ...]) -> list[Variable]:
         """The global variables of these data sections, in the order of the BTF."""
         found: list[Variable] = []
-        for identity in range(1, lib.btf__type_cnt(self)):
-            raw = self._raw(identity)
+        for _identity, raw in self.types():
             section = self._name(raw.name_offset)
             if raw.kind != Kind.DATASEC or section not in sections:
                 continue
@@ -161,6 +161,11 @@ class Btf(Handle):
                 name, kind = self._name(entry.name_offset), self.type(entry.size_or_type)
                 found.append(Variable(name, section, offset, size, kind))
         return found
+
+    def types(self) -> Iterator[tuple[int, _Raw]]:
+        """Every type with its id, in the order of the BTF."""
+        for identity in range(1, lib.btf__type_cnt(self)):
+            yield identity, self._raw(identity)
 
     def _raw(self, identity: int) -> _Raw:
         address = lib.btf__type_by_id(self, identity)

@@ -60,4 +60,24 @@ class ClosedError(BpfError, ValueError):
 
 
 class DecodeError(BpfError, ValueError):
-    """Bytes that do not fit the schema they were read with."""
+    """Bytes that do not fit the schema they were read with, or values it cannot build."""
+
+
+class LayoutError(BpfError):
+    """A schema whose fields are not those of the object's C struct."""
+
+
+class RecordingError(BpfError, ValueError):
+    """A recording that is damaged, or is none.
+
+    Attributes:
+        offset: bytes from the file's beginning to the first chunk that cannot
+            be read, or to the file's end where the recording goes no further.
+    """
+
+    offset: int = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        make, arguments, state = super().__reduce__()
+        assert isinstance(state, dict)
+        return make, arguments, {**state, "offset": self.offset}

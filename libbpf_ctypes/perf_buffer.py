@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from ctypes import POINTER, c_char, string_at
-from typing import Any, Callable, Generic, TypeVar, overload
+from typing import Any, Callable, Generic, Literal, TypeVar, overload
 
 from . import kernel
 from ._ffi import LostFn, SampleFn, lib
@@ -44,7 +44,11 @@ class PerfBuffer(Handle, Generic[_T]):
     Args:
         map: the map, of type PERF_EVENT_ARRAY; its object is loaded.
         schema: a construct Struct or a Schema to decode the events with; None:
-            events are bytes as the kernel hands them out, padding included.
+            events are bytes as the kernel hands them out, padding included. It
+            is held against the struct of the same name in the object's BTF, where
+            there is one (see drift.check).
+        with_cpu: without a schema: events are pairs of their CPU's number and
+            these bytes.
         on_lost: called as ``on_lost(cpu, count)`` when the kernel reports that
             COUNT events found no room; from poll(), in its thread.
         pages: pages of each CPU's buffer, a power of two.
@@ -57,7 +61,8 @@ class PerfBuffer(Handle, Generic[_T]):
     kernel's buffers are in order again; no event is dropped by it. A handle may
     be closed at any time, from on_lost and from other threads too.
 
-    Raises: BpfError, with a hint: not a perf event array, not loaded, pages not
+    Raises: LayoutError: the schema's fields are not the object's. BpfError, with
+        a hint: not a perf event array, not loaded, pages not
         a power of two, over the locked-memory limit, no privilege.
 
     Source: libbpf's ``perf_buffer__new`` (libbpf 0.6, this signature 1.0);
@@ -74,6 +79,18 @@ class PerfBuffer(Handle, Generic[_T]):
         *,
         on_lost: Callable[[int, int], None] | None = None,
         pages: int = DEFAULT_PAGES,
+        with_cpu: Literal[False] = False,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: PerfBuffer[tuple[int, bytes]],
+        map: Map,
+        schema: None = None,
+        *,
+        on_lost: Callable[[int, int], None] | None = None,
+        pages: int = DEFAULT_PAGES,
+        with_cpu: Literal[True],
     ) -> None: ...
 
     @overload
@@ -93,8 +110,11 @@ class PerfBuffer(Handle, Generic[_T]):
         *,
         on_lost: Callable[[int, int], None] | None = None,
         pages: int = DEFAULT_PAGES,
+        with_cpu: bool = False,
     ) -> None:
         operation = f"read map {map.name}"
+        if with_cpu and schema is not None:
+            raise BpfError(operation, errno.EINVAL, "with_cpu is for events without a schema")
         if map.type != MapType.PERF_EVENT_ARRAY:
             reason = f"it is of type {map.type.name}, not PERF_EVENT_ARRAY"
             raise BpfError(operation, errno.EINVAL, reason)
@@ -104,6 +124,12 @@ class PerfBuffer(Handle, Generic[_T]):
         if any(isinstance(other, PerfBuffer) for other in map._object._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
+        if schema is not None:
+            from .drift import check  # construct comes in only with a schema
+            from .schema import as_schema
+
+            schema = as_schema(schema)
+            check(map._object, schema)
         self.lost = 0
         self._on_lost = on_lost
         self._events: list[_T] = []
@@ -113,7 +139,10 @@ class PerfBuffer(Handle, Generic[_T]):
         self._closed_event = threading.Event()
         self._more = False
         self._next = 0
-        self._callbacks = (SampleFn(self._sample_function(schema)), LostFn(self._lost_function()))
+        self._callbacks = (
+            SampleFn(self._sample_function(schema, with_cpu)),
+            LostFn(self._lost_function()),
+        )
         fd = map.fd
         self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -132,19 +161,30 @@ class PerfBuffer(Handle, Generic[_T]):
     # The callbacks hold no reference to the buffer itself but through these
     # closures, and close() drops them: no cycle outlives it.
 
-    def _sample_function(self, schema: Any) -> Callable[..., None]:
+    def _sample_function(self, schema: Any, with_cpu: bool) -> Callable[..., None]:
         append = self._events.append
         if schema is None:
 
             def raw(_context: Any, _cpu: int, data: int, size: int) -> None:
                 append(string_at(data, size))  # type: ignore[arg-type]
 
-            return raw
+            def raw_with_cpu(_context: Any, cpu: int, data: int, size: int) -> None:
+                append((cpu, string_at(data, size)))  # type: ignore[arg-type]
 
-        from .schema import as_schema  # construct comes in only with a schema
+            return raw_with_cpu if with_cpu else raw
 
-        schema = as_schema(schema)
-        size_of, decode, check_size = schema.size, schema.decode, schema.check_size
+        size_of, check_size, decode = schema.size, schema.check_size, schema.decode
+        if not schema.derived:
+
+            def parse(_context: Any, _cpu: int, data: int, size: int) -> None:
+                try:
+                    append(decode(string_at(data, size)))
+                except BaseException as error:
+                    self._keep(error)
+
+            return parse
+
+        read = schema.reader()
         view = POINTER(c_char * size_of)
         cast = ctypes.cast
 
@@ -152,7 +192,7 @@ class PerfBuffer(Handle, Generic[_T]):
             try:
                 if size != padded:
                     check_size(size)
-                append(decode(cast(data, view)[0]))
+                append(read(cast(data, view)[0]))
             except BaseException as error:
                 self._keep(error)
 

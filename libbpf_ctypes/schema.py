@@ -2,187 +2,205 @@
 
 from __future__ import annotations
 
-import struct
-from collections import namedtuple
-from collections.abc import Callable
-from functools import lru_cache
+import io
+from collections.abc import Iterable, Iterator, Mapping
 from keyword import iskeyword
-from typing import Any, Generic, NamedTuple, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Callable, Generic, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import construct
 
+from .builder import build_bytes
+from .codec import MAX_PADDING, Codec, compile_codec, refuse_size
 from .errors import DecodeError
+from .fields import CString, decode_cstring, describe
+
+__all__ = ["MAX_PADDING", "CString", "Schema", "as_schema", "decode_cstring"]
 
 _T = TypeVar("_T")
 
-#: A perf sample is padded so that its size and the 4 bytes before it fill
-#: 8-byte words: up to 7 bytes of garbage follow the event.
-MAX_PADDING = 7
-
-
-class CString(construct.Adapter):  # type: ignore[misc]
-    """A char array: text up to the first NUL, as the kernel's comm.
-
-    Bytes that are not UTF-8 become lone surrogates ("surrogateescape"), so that
-    any name is decoded and every name is built back as it was.
-
-    Args: size: bytes of the array.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__(construct.Bytes(size))
-        self.size = size
-
-    def _decode(self, obj: bytes, context: Any, path: Any) -> str:
-        return decode_cstring(obj)
-
-    def _encode(self, obj: str | bytes, context: Any, path: Any) -> bytes:
-        raw = obj.encode("utf-8", "surrogateescape") if isinstance(obj, str) else bytes(obj)
-        if len(raw) > self.size:
-            raise construct.StringError(f"{len(raw)} bytes do not fit {self.size}", path)
-        return raw.ljust(self.size, b"\0")
-
-
-@lru_cache(maxsize=1024)
-def decode_cstring(raw: bytes) -> str:
-    """The text up to the first NUL; see CString. Remembers recent names: they repeat."""
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-class _Field(NamedTuple):
-    name: str | None  # None: padding
-    code: str  # struct's
-    convert: Callable[[Any], Any] | None
-
 
 class Schema(Generic[_T]):
-    """A decoder derived from a construct Struct.
+    """A decoder derived from a construct Struct, which stays the source of truth.
 
-    A flat Struct of integers, floats, Bytes, CString and Padding, all of one
-    endianness, is decoded by ``struct`` into a named tuple; ``derived`` is
-    False for any other fixed-size Struct, which construct itself parses.
+    Derived are Structs of a fixed size: integers (Int24 and BytesInteger too)
+    and floats of any size and byte order, Flag, Bytes, CString, PaddedString,
+    Padding, Array, nested Struct, Enum, FlagsEnum, Const. The values are those
+    of ``declaration.parse``, in named tuples in place of Containers and lists
+    in place of ListContainers, but for one: a PaddedString is cut at its first
+    NUL, and bytes that are not of its encoding become lone surrogates
+    ("surrogateescape"), where construct strips NULs from the end only and
+    raises. Any other declaration is left to construct's own parse, with its
+    Containers: ``derived`` is False then.
 
     Args:
-        declaration: the construct Struct; it stays the source of truth.
-        name: the record type's name.
+        declaration: the construct Struct.
+        name: the record type's name; "SyscallEvent" is held against the C struct
+            "syscall_event" by PerfBuffer. A declaration that is named itself,
+            ``"syscall_event" / Struct(...)``, goes by that name there.
 
     Attributes:
-        size: bytes of an event.
+        declaration: the construct Struct.
+        name: the record type's name.
+        size: bytes of an event; -1 where it varies.
         record: the named tuple type; construct.Container where not derived.
-        derived: whether ``struct`` decodes it.
-        decode: function of a buffer of exactly ``size`` bytes; the fast path.
+        why_not_derived: which field only construct can parse, and why; "" where derived.
 
-    Raises: DecodeError: the Struct's size is not fixed.
+    Raises: DecodeError: not a construct declaration, or NAME cannot name a type.
     """
 
-    def __init__(self, declaration: construct.Struct, name: str = "Event") -> None:
+    def __init__(self, declaration: Any, name: str = "Event") -> None:
+        if not name.isidentifier() or iskeyword(name):
+            raise DecodeError(f"derive schema {name!r}", None, "a type cannot have this name")
+        if not isinstance(declaration, construct.Construct):
+            reason = f"it is of type {type(declaration).__name__}, and no construct declaration"
+            hint = 'Declare the event as Struct("pid" / Int32un, …).'
+            raise DecodeError(f"derive schema {name}", None, reason, hint=hint)
         self.declaration = declaration
-        try:
-            self.size: int = declaration.sizeof()
-        except construct.SizeofError as error:
-            raise DecodeError(
-                f"derive schema {name}", None, f"not of a fixed size ({error})"
-            ) from None
-        fields = _flatten(declaration)
-        self.derived = fields is not None
-        self.record: type[_T]
-        self.decode: Callable[[Any], _T]
-        if fields is None:
-            self.record = cast("type[_T]", construct.Container)
-            self.decode = lambda data: cast(_T, declaration.parse(bytes(data)))
-        else:
-            self.record, self.decode = _compile(name, fields, self.size)
-        _derived.setdefault(declaration, self)
+        self.name = name
+        self.fields = describe(declaration)
+        self.size: int = -1 if self.fields.size is None else self.fields.size
+        self.why_not_derived = self.fields.obstacle()
+        if not self.why_not_derived and self.fields.kind != "struct":
+            self.why_not_derived = "the declaration is no Struct"
+        self._codec: Codec | None = None
+        self.record: type[_T] = cast("type[_T]", construct.Container)
+        if self.derived:
+            self._codec = compile_codec(self.fields, name)
+            self.record = self._codec.record
+            # The function itself, not a method around it: a call is dear here.
+            self.decode = self._codec.decode  # type: ignore[assignment,method-assign]
+        _derived.setdefault(id(declaration), self)
 
-    def parse(self, sample: bytes | bytearray | memoryview) -> _T:
-        """Decodes one sample as the kernel hands it out, its padding cut.
+    @staticmethod
+    def from_btf(obj: Any, struct: str) -> Schema[Any]:
+        """The schema of a C struct, from the types that an object file carries.
 
-        Args: sample: ``size`` bytes, and at most 7 more.
-        Returns: the record.
-        Raises: DecodeError: too few bytes, or too many.
+        Char arrays become text, bools Flag, enums Enum, pointers unsigned
+        integers, unions and bit-fields Bytes, gaps Padding.
+
+        Args:
+            obj: a BpfObject; it need not be loaded.
+            struct: the C struct's name, ``"syscall_event"``.
+
+        Returns: the Schema; its record is called "SyscallEvent".
+        Raises: NotFoundError: no such struct; the error names those that are
+            there. BpfError: the object has no BTF.
         """
-        self.check_size(len(sample))
-        return self.decode(bytes(sample[: self.size]))
+        from .declare import declare, type_name  # libbpf comes in only with an object
+
+        return Schema(declare(obj, struct).construct, type_name(struct))
+
+    @property
+    def derived(self) -> bool:
+        """Whether ``struct`` decodes it, and not construct."""
+        return not self.why_not_derived
+
+    def decode(self, data: bytes | bytearray | memoryview) -> _T:
+        """Decodes one event.
+
+        Args: data: bytes of one event; up to 7 more, a perf sample's padding,
+            are ignored. Without them it is fastest; decode_many() takes many
+            samples at the same speed.
+        Returns: the record.
+        Raises: DecodeError: too few bytes or too many, with both sizes; a
+            constant that differs; what construct raised where it parses.
+        """
+        data = bytes(data)
+        if self.size >= 0:
+            self.check_size(len(data))
+            return self._parse(io.BytesIO(data[: self.size]))
+        stream = io.BytesIO(data)
+        record = self._parse(stream)
+        if len(data) - stream.tell() > MAX_PADDING:
+            raise refuse_size(self.name, len(data), stream.tell())
+        return record
+
+    def _parse(self, stream: io.BytesIO) -> _T:
+        """construct's parse of what is next in the stream."""
+        left = stream.getbuffer().nbytes - stream.tell()
+        try:
+            return cast(_T, self.declaration.parse_stream(stream))
+        except Exception as error:  # a user's functions may raise anything
+            why = str(error).replace("\n", " ") or type(error).__name__
+            reason = f"construct cannot parse these {left} bytes ({why})"
+            raise DecodeError(f"decode event {self.name}", None, reason) from error
+
+    def reader(self) -> Callable[[Any], _T]:
+        """The decoder for a caller that has checked the length: a buffer of ``size`` bytes."""
+        return self.decode if self._codec is None else self._codec.read
+
+    def decode_many(self, data: Any) -> Iterator[_T]:
+        """Decodes many events.
+
+        Args: data: bytes, bytearray or memoryview of events without anything
+            between them; or an iterable of perf samples, as PerfBuffer without
+            a schema gives them, each with its padding.
+        Returns: an iterator of the records.
+        Raises: DecodeError: the length is no multiple of ``size`` (at once,
+            before any record); else as decode(), when the event's turn comes.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            samples = cast("Iterable[Any]", data)
+            return (
+                map(self.decode, samples) if self._codec is None else self._codec.samples(samples)
+            )
+        if self.size < 0:
+            return self._parse_all(io.BytesIO(data))
+        came, size = memoryview(data).nbytes, self.size
+        if came % size if size else came:
+            reason = f"{came} bytes came, which is no multiple of the schema's {size}"
+            raise DecodeError(f"decode events {self.name}", None, reason)
+        if not came:
+            return iter(())
+        if self._codec is not None:
+            return self._codec.many(data)
+        whole = bytes(data)
+        return (self.decode(whole[at : at + size]) for at in range(0, came, size))
+
+    def _parse_all(self, stream: io.BytesIO) -> Iterator[_T]:
+        end = stream.getbuffer().nbytes
+        while stream.tell() < end:
+            start = stream.tell()
+            record = self._parse(stream)
+            if stream.tell() == start:
+                reason = "an event took no bytes, and some are left"
+                raise DecodeError(f"decode events {self.name}", None, reason)
+            yield record
+
+    def build(self, record: Any) -> bytes:
+        """The bytes of an event: the reverse of decode().
+
+        Args: record: a record, or a mapping of the fields' names. Constants may
+            be missing.
+        Returns: ``size`` bytes; padding is as the declaration says, zeros.
+        Raises: DecodeError: a field is missing, or its value does not fit.
+        """
+        if self.derived:
+            return build_bytes(self.fields, record, self.name)
+        fields = record if isinstance(record, Mapping) else getattr(record, "_asdict", dict)()
+        try:
+            return bytes(self.declaration.build(fields))
+        except Exception as error:  # a user's functions may raise anything
+            raise DecodeError(f"build {self.name}", None, f"construct cannot ({error})") from error
 
     def check_size(self, size: int) -> None:
         """Raises DecodeError unless a sample of SIZE bytes holds just one event."""
-        if self.size <= size <= self.size + MAX_PADDING:
-            return
-        raise DecodeError(
-            "decode event",
-            None,
-            f"{size} bytes came, and the schema has {self.size}",
-            hint="The program that sends and the schema that reads do not belong together.",
-        )
+        if self.size >= 0 and not self.size <= size <= self.size + MAX_PADDING:
+            raise refuse_size(self.name, size, self.size)
+
+    def __repr__(self) -> str:
+        size = "varying size" if self.size < 0 else f"{self.size} bytes"
+        return f"<Schema {self.name}, {size}{'' if self.derived else ', parsed by construct'}>"
 
 
-#: The first Schema of each declaration: one Struct has one record type.
-_derived: WeakKeyDictionary[Any, Schema[Any]] = WeakKeyDictionary()
+#: The first Schema of each declaration, by its id: one Struct has one record type.
+#: A Schema holds its declaration, so that an id in here is nobody else's.
+_derived: WeakValueDictionary[int, Schema[Any]] = WeakValueDictionary()
 
 
 def as_schema(schema: Any) -> Schema[Any]:
     """A Schema, derived from a construct Struct where it is none yet."""
     if isinstance(schema, Schema):
         return schema
-    return _derived.get(schema) or Schema(schema)
-
-
-def _flatten(declaration: construct.Struct) -> list[_Field] | None:
-    """The fields in struct's codes, the byte order in the first's; None if they do not derive."""
-    fields: list[_Field] = []
-    orders = set()
-    for sub in declaration.subcons:
-        name = getattr(sub, "name", None)
-        inner = sub.subcon if isinstance(sub, construct.Renamed) else sub
-        if isinstance(inner, construct.FormatField):
-            orders.add(inner.fmtstr[0])
-            fields.append(_Field(name, inner.fmtstr[1:], None))
-        elif isinstance(inner, CString):
-            fields.append(_Field(name, f"{inner.size}s", decode_cstring))
-        elif isinstance(inner, construct.Bytes) and isinstance(inner.length, int):
-            fields.append(_Field(name, f"{inner.length}s", None))
-        elif _is_padding(sub):
-            fields.append(_Field(None, f"{sub.length}x", None))
-        else:
-            return None
-        if not fields[-1].code.endswith("x") and not _is_field_name(name):
-            return None
-    names = [field.name for field in fields if field.name]
-    if len(orders) > 1 or len(names) != len(set(names)):
-        return None
-    order = orders.pop() if orders else "="
-    # struct's "=" is native order without alignment, as construct lays fields out.
-    return [_Field(None, order, None), *fields]
-
-
-def _is_padding(sub: Any) -> bool:
-    """Whether it is construct's Padding of a fixed length."""
-    padded = isinstance(sub, construct.Padded) and sub.subcon is construct.Pass
-    return padded and isinstance(sub.length, int)
-
-
-def _is_field_name(name: str | None) -> bool:
-    """Whether a named tuple takes a field of this name."""
-    return bool(name and name.isidentifier() and name[0] != "_") and not iskeyword(name or "")
-
-
-def _compile(name: str, fields: list[_Field], size: int) -> tuple[Any, Callable[[Any], Any]]:
-    order, *rest = fields
-    layout = struct.Struct(order.code + "".join(field.code for field in rest))
-    if layout.size != size:
-        raise DecodeError(f"derive schema {name}", None, f"{layout.size} bytes, not {size}")
-    named = [field for field in rest if field.name]  # without the padding
-    record: Any = namedtuple(name, [field.name for field in named])  # type: ignore[misc]
-    unpack, make = layout.unpack, record._make
-    converters = [(at, field.convert) for at, field in enumerate(named) if field.convert]
-
-    def decode(data: Any) -> Any:
-        values: Any = unpack(data)
-        if converters:
-            values = list(values)
-            for at, convert in converters:
-                values[at] = convert(values[at])
-        return make(values)
-
-    return record, decode
+    return _derived.get(id(schema)) or Schema(schema)

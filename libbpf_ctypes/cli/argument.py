@@ -1,29 +1,41 @@
-"""The first argument of a kernel function: its name and how it is printed, from BTF."""
+"""The first argument of a kernel function: its name and how it is printed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..btf import Btf, Parameter
+from ..btf import Btf, Parameter, Type
 from ..errors import BpfError
 from ..kernel import Kallsyms
 from .text import argument_formatter, escape
 
 
 class Argument(NamedTuple):
-    """How the first argument is shown."""
+    """How the first argument is shown, and what that follows from."""
 
     label: str
     format: Callable[[int], str]
+    name: str
+    type: Type | None
+
+
+def shown(name: str, kind: Type | None, *, raw: bool) -> Argument:
+    """The label is the parameter's name or ``arg0``, the format that of its type.
+
+    Args:
+        name: as BTF has it, "" where it has none.
+        kind: its type; None: it is unknown.
+        raw: print the register as an unsigned number, whatever its type.
+    """
+    format_register = str if raw or kind is None else argument_formatter(kind)
+    return Argument(escape(name) or "arg0", format_register, name, kind)
 
 
 def first_argument(function: str, *, raw: bool) -> Argument:
-    """The label is the parameter's name, the format its declared type's.
+    """The first argument of a function of the running kernel, by its BTF.
 
-    Args:
-        function: a name, or ``module:name``.
-        raw: print the register as an unsigned number.
+    Args: function: a name, or ``module:name``. raw: see shown().
 
     Without BTF, and for a function without parameters or names, the label is
     ``arg0`` and the register is printed as it is.
@@ -34,9 +46,8 @@ def first_argument(function: str, *, raw: bool) -> Argument:
     except BpfError:
         parameters = ()
     if not parameters:
-        return Argument("arg0", str)
-    first = parameters[0]
-    return Argument(escape(first.name) or "arg0", str if raw else argument_formatter(first.type))
+        return shown("", None, raw=raw)
+    return shown(parameters[0].name, parameters[0].type, raw=raw)
 
 
 def _parameters(module: str, name: str) -> tuple[Parameter, ...]:

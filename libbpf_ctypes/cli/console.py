@@ -35,7 +35,7 @@ class Console:
         self._quiet = quiet
         self._lock = threading.Lock()  # the deadline's thread has something to say, too
         self._output: Output | None = None
-        with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or no file
             self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
         if verbose:
             logger = logging.getLogger(__package__.rpartition(".")[0])
@@ -67,8 +67,11 @@ class Console:
             self.error("The verifier's last lines:\n  " + "\n  ".join(_verifier_tail(error.log)))
 
     def _print(self, text: str) -> None:
-        with self._lock, contextlib.suppress(OSError, OutputClosedError):
-            if self._output is not None and not self._output.blocked():
+        with self._lock, contextlib.suppress(OSError, ValueError, OutputClosedError):
+            if self._output is None:
+                if sys.stderr is not None:  # None is stdout to print()
+                    print(text, file=sys.stderr, flush=True)
+            elif not self._output.blocked():
                 self._output.add(text + "\n")
                 self._output.flush(time.monotonic() + _PATIENCE, force=True)
 

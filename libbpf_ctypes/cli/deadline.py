@@ -25,9 +25,9 @@ class Deadline:
         self._console = console
         self._lock = threading.Lock()
         self._error: BpfError | None = None
-        self._seconds = 0.0
-        self._started = time.monotonic()
-        self.end = self._started + seconds if seconds else None
+        self._traced = 0
+        self._started = time.monotonic_ns()
+        self.end = self._started / 1e9 + seconds if seconds else None
         self._timer = threading.Timer(seconds, self._detach)
         self._timer.daemon = True
         if seconds:
@@ -42,14 +42,14 @@ class Deadline:
             if self._link.closed:
                 return
             self._console.info("Detaching kprobe...")
-            self._seconds = time.monotonic() - self._started
+            self._traced = time.monotonic_ns() - self._started
             try:
                 self._link.close()  # takes the kernel some 0.1 s; no event after its first moment
             except BpfError as error:
                 self._error = error
 
-    def detach(self) -> float:
-        """Detaches now, if that is not done; no event comes after it. Returns seconds traced.
+    def detach(self) -> int:
+        """Detaches now, if that is not done; no event comes after it. Returns nanoseconds traced.
 
         Raises: BpfError: the kernel refused to detach.
         """
@@ -57,4 +57,4 @@ class Deadline:
         self._detach()
         if self._error is not None:
             raise self._error
-        return self._seconds
+        return self._traced

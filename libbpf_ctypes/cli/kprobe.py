@@ -21,11 +21,14 @@ from ..object import BpfObject
 from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer
 from . import usage
+from .account import Account, tell
 from .argument import Argument, first_argument
 from .console import Console, wants_debug
 from .deadline import Deadline
+from .lines import LineOptions, line_formatter, read_line_options, sample_decoder
 from .output import Output, OutputClosedError
-from .text import WallClock, escape, format_boot, format_ns
+from .recorder import Recorder
+from .text import WallClock
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 
@@ -35,7 +38,6 @@ DRAIN_SECONDS = 0.15
 #: With no event for so many seconds, look whether somebody still reads the output.
 _LOOK_AFTER = 1.0
 
-_PID_MAX = 1 << 22
 _YEARS = 10 * 366 * 86400
 
 
@@ -44,11 +46,9 @@ class Options(NamedTuple):
 
     function: str
     seconds: float
-    pid: int
     include_self: bool
-    show_tid: bool
-    time: str
-    raw_args: bool
+    lines: LineOptions
+    record: str | None
     object: Path
     quiet: bool
     debug: bool
@@ -64,11 +64,9 @@ def read_options(words: dict[str, Any]) -> Options:
     return Options(
         function=function,
         seconds=usage.number(words, "--duration", _YEARS),
-        pid=usage.whole_number(words, "--pid", _PID_MAX) if words["--pid"] is not None else 0,
         include_self=words["--include-self"],
-        show_tid=words["--show-tid"],
-        time=usage.choice(words, "--time", ("ns", "boot", "wall")),
-        raw_args=words["--raw-args"],
+        lines=read_line_options(words),
+        record=words["--record"],
         object=KPROBE_OBJECT if words["--object"] is None else Path(words["--object"]),
         quiet=words["--quiet"],
         debug=wants_debug(words["--verbose"]),
@@ -93,7 +91,8 @@ class _Trace:
         self._options = options
         self._console = console
         self._stopping = False
-        self._buffer: PerfBuffer[SyscallEvent] | None = None
+        self._buffer: PerfBuffer[Any] | None = None
+        self._recorder: Recorder | None = None
         self._delivered = 0
         self._reader_left = False  # the reader of stdout
         self._drained = False
@@ -103,8 +102,6 @@ class _Trace:
 
     def run(self) -> int:
         options = self._options
-        if sys.stdout is None:
-            raise BpfError("write the output", None, "stdout is closed")
         self._look_at_process_ids()
         self._console.info(f"Attaching kprobe to function: {options.function}")
         seconds = f"{options.seconds:f}".rstrip("0").rstrip(".")
@@ -117,12 +114,11 @@ class _Trace:
             self._catch_signals()  # not before: the file may be a pipe that nobody writes to
             self._prepare(obj)
             obj.load()
-            argument = first_argument(options.function, raw=options.raw_args)
-            output = Output(sys.stdout.fileno(), sys.stdout.encoding)
-            with PerfBuffer(
-                obj.maps[EVENTS], SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost
-            ) as self._buffer:
+            argument = first_argument(options.function, raw=options.lines.raw_args)
+            output = self._open_output()
+            with self._open_buffer(obj.maps[EVENTS]) as self._buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
+                    self._start_recording(argument)
                     deadline = Deadline(link, options.seconds, self._console)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
@@ -131,16 +127,51 @@ class _Trace:
                     except BpfError:  # what came before it was traced
                         output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
                         raise
-                    traced = deadline.detach()
+                    duration = deadline.detach()
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
-                counters = _read_counters(obj.maps[COUNTERS])
-                return self._account(counters, self._buffer.lost, output, traced)
+                account = Account(
+                    _read_counters(obj.maps[COUNTERS]),
+                    self._delivered,
+                    self._buffer.lost,
+                    duration,
+                    self._reader_left,
+                    self._drained,
+                )
+                return self._account(account, output)
+
+    def _open_output(self) -> Output:
+        """Where the lines go."""
+        if sys.stdout is not None:
+            return Output(sys.stdout.fileno(), sys.stdout.encoding)
+        if self._options.record is None:
+            hint = "Leave it open, or record to a file with --record."
+            raise BpfError("write the output", None, "stdout is closed", hint=hint)
+        return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+    def _open_buffer(self, events: Map) -> PerfBuffer[Any]:
+        """The buffer of events: raw ones for a recording, which are decoded later."""
+        if self._options.record is None:
+            return PerfBuffer(events, SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost)
+        return PerfBuffer(events, on_lost=self._say_lost, with_cpu=True)
+
+    def _start_recording(self, argument: Argument) -> None:
+        """Opens the recording. Only now: a probe that is refused must not cost an older one."""
+        options = self._options
+        if options.record is not None:
+            self._recorder = Recorder(
+                options.record,
+                options.function,
+                options.lines.pid,
+                argument,
+                self._clock,
+                self._console,
+            )
 
     def _look_at_process_ids(self) -> None:
         """The kernel numbers processes as the host does: says so where we do not."""
         if kernel.in_initial_pid_namespace():
-            _check_process(self._options.pid)
+            _check_process(self._options.lines.pid)
             self._tracer = 0 if self._options.include_self else os.getpid()
             return
         self._tracer = 0  # our number here is another process's there
@@ -168,12 +199,12 @@ class _Trace:
             reason = f"it is built for another machine ({machine!r}, not {platform.machine()})"
             hint = "Take the object of this machine's folder in the package's data folder."
             raise BpfError(f"use {obj.source}", None, reason, hint=hint)
-        obj.variables["target_pid"].value = self._options.pid
+        obj.variables["target_pid"].value = self._options.lines.pid
         obj.variables["tracer_pid"].value = self._tracer
 
     def _listen(
         self,
-        buffer: PerfBuffer[SyscallEvent],
+        buffer: PerfBuffer[Any],
         output: Output,
         argument: Argument,
         end: float | None,
@@ -198,7 +229,7 @@ class _Trace:
         except OutputClosedError:
             self._reader_left = True
 
-    def _drain(self, buffer: PerfBuffer[SyscallEvent], output: Output, argument: Argument) -> None:
+    def _drain(self, buffer: PerfBuffer[Any], output: Output, argument: Argument) -> None:
         """Prints what the buffers still hold, for a bounded time."""
         format_events = self._formatter(argument)
         end = time.monotonic() + DRAIN_SECONDS
@@ -215,73 +246,48 @@ class _Trace:
         except OutputClosedError:
             self._reader_left = True
 
-    def _formatter(self, argument: Argument) -> Callable[[list[SyscallEvent]], str]:
-        label, value = argument
-        show_tid = self._options.show_tid
-        clock = self._clock
-        formats = {"ns": format_ns, "boot": format_boot, "wall": clock.format}
-        timestamp = formats[self._options.time]
-        wall = self._options.time == "wall"
+    def _formatter(self, argument: Argument) -> Callable[[list[Any]], str]:
+        """A function that makes lines of what the buffer gives, and records that before."""
+        lines, recorder, clock = self._options.lines, self._recorder, self._clock
+        format_events = line_formatter(lines, argument, clock)
+        wall = lines.time == "wall"
 
-        def format_events(events: list[SyscallEvent]) -> str:
+        def format_now(events: list[SyscallEvent]) -> str:
             if wall:
                 clock.adjust()
-            return "".join(
-                [
-                    f"[{pid}/{tid}] {escape(comm)}: {label}={value(register)}, "
-                    f"timestamp={timestamp(ns)}\n"
-                    if show_tid
-                    else f"[{pid}] {escape(comm)}: {label}={value(register)}, "
-                    f"timestamp={timestamp(ns)}\n"
-                    for pid, tid, register, ns, comm in events
-                ]
-            )
+            return format_events(events)
 
-        return format_events
+        if recorder is None:
+            return format_now
+        decode = sample_decoder(recorder.header)
+
+        def record(samples: list[tuple[int, bytes]]) -> str:
+            recorder.add(samples)
+            return (format_now if recorder.failed else format_events)(decode(samples))
+
+        return record
 
     def _say_lost(self, cpu: int, count: int) -> None:
         """Tells of losses while they happen, at most once a second."""
+        if self._recorder is not None:
+            self._recorder.lost(cpu, count)
         now = time.monotonic()
         if now - self._lost_said_at >= 1 and self._buffer is not None:
             new, self._lost_said = self._buffer.lost - self._lost_said, self._buffer.lost
             self._lost_said_at = now
             self._console.warning(f"{new} events lost: they come faster than they are read")
 
-    def _account(self, counters: Counters, reported: int, output: Output, seconds: float) -> int:
-        """Prints the summary, checked against the kernel's counters; returns the exit status.
-
-        Args:
-            counters: the kernel's account, after the probe was detached.
-            reported: losses that the kernel reported in the buffers; the last
-                ones before the end never are, so the counters decide.
-        """
-        console, function = self._console, self._options.function
-        unread = counters.sent - self._delivered
-        lost = counters.refused + (0 if self._reader_left else unread)
-        rate = self._delivered / max(seconds, 1e-9)
-        console.info(
-            f"{self._delivered} events, {lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
-        )
-        if lost:
-            console.error(
-                f"{lost} events were lost: {counters.refused} found the buffer full, "
-                f"{lost - counters.refused} were not read in time. Narrow the trace with -p, "
-                "or write to a file rather than to a terminal."
-            )
-        elif not self._delivered:
-            console.info(_why_nothing(function, counters))
-        balanced = counters.seen == counters.filtered + counters.sent + counters.refused
-        complete = unread == 0 or (unread > 0 and not self._drained)
-        if not balanced or not complete or reported > counters.refused:
-            console.error(
-                f"The accounts do not add up: {counters}, delivered={self._delivered}, "
-                f"reported lost={reported}. Do not trust this trace; please report it."
-            )
-            return 1
+    def _account(self, account: Account, output: Output) -> int:
+        """Tells how it ended; returns the exit status."""
+        good = tell(account, self._options.function, self._console)
+        if self._recorder is not None:
+            self._recorder.end(account)
+            good = good and not self._recorder.failed
         if output.unwritten() and not self._reader_left:
-            console.error(f"{output.unwritten()} lines were not written: nobody reads the output.")
-            return 1
-        return 0
+            lines = f"{output.unwritten()} lines were not written"
+            self._console.error(f"{lines}: nobody reads the output.")
+            good = False
+        return 0 if good else 1
 
 
 def _check_process(pid: int) -> None:
@@ -309,13 +315,3 @@ def _read_counters(counters: Map) -> Counters:
         raise BpfError(f"read map {counters.name}", None, reason)
     rows = [layout.unpack(value) for value in counters.lookup_percpu(bytes(4))]
     return Counters(*(sum(column) for column in zip(*rows)))
-
-
-def _why_nothing(function: str, counters: Counters) -> str:
-    if counters.filtered:
-        calls = f"{function} was called {counters.filtered} times"
-        return f"No event: {calls}, always by a process that is left out (-p, or ebpf-tool itself)."
-    return (
-        f"No event: {function} was not called. Callers that the compiler inlined it into do not "
-        "count, and another function may do the work: try one of its callers."
-    )

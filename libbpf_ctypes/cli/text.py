@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
 from ..btf import Kind, Type
@@ -48,10 +48,14 @@ def format_boot(timestamp_ns: int) -> str:
 
 
 class WallClock:
-    """The kernel's monotonic clock as date and time: ISO 8601 with microseconds and zone."""
+    """The kernel's monotonic clock as date and time: ISO 8601 with microseconds and zone.
+
+    The zone is the local one, until set() fixes it.
+    """
 
     def __init__(self) -> None:
         self._offset = self._measure()
+        self._zone: int | None = None
 
     @staticmethod
     def _measure() -> int:
@@ -66,16 +70,29 @@ class WallClock:
         if abs(offset - self._offset) > 1_000_000:
             self._offset = offset
 
+    def reading(self) -> tuple[int, int]:
+        """The offset after adjust(), in nanoseconds, and the zone of now, in seconds from UTC."""
+        self.adjust()
+        return self._offset, time.localtime().tm_gmtoff
+
+    def set(self, offset_ns: int, zone: int) -> None:
+        """Goes by another clock's reading()."""
+        self._offset, self._zone = offset_ns, zone
+
     def format(self, timestamp_ns: int) -> str:
-        """The date and time of an event, in the local zone."""
+        """The date and time of an event, in the zone."""
         seconds, rest = divmod((timestamp_ns + self._offset) // 1000, 1_000_000)
-        date, zone = _local_second(seconds)
+        date, zone = _local_second(seconds, self._zone)
         return f"{date}.{rest:06d}{zone}"
 
 
 @lru_cache(maxsize=8)
-def _local_second(seconds: int) -> tuple[str, str]:
-    text = datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+def _local_second(seconds: int, zone: int | None) -> tuple[str, str]:
+    if zone is None:
+        moment = datetime.fromtimestamp(seconds).astimezone()
+    else:
+        moment = datetime.fromtimestamp(seconds, timezone(timedelta(seconds=zone)))
+    text = moment.isoformat(timespec="seconds")
     return text[:19], text[19:]
 
 

@@ -12,7 +12,12 @@ from .. import __version__, library_path, library_version
 from ..errors import LibraryError
 from .text import escape
 
-COMMANDS = ("kprobe",)
+#: Each command's words: what the first is, what it takes, how many, and an example.
+COMMANDS = {
+    "kprobe": ("the name of a function", "one function", 1, "vfs_read"),
+    "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
+    "schema": ("the name of an object file", "one object file and one struct", 2, "tool.bpf.o"),
+}
 
 
 class UsageError(Exception):
@@ -83,6 +88,20 @@ def _options(doc: str) -> dict[str, bool]:
     return options
 
 
+def _options_of(doc: str, command: str) -> set[str]:
+    """The options that COMMAND takes, by its line in DOC; other options are other commands'."""
+    known = _options(doc)
+    line = re.search(rf"^  ebpf-tool {command} (.*(?:\n {{10,}}.*)*)", doc, re.M)
+    if line is None or "[options]" in line[1]:
+        return set(known)
+    named = set(re.findall(r"--?[a-z][a-z-]*", line[1]))
+    # An option may be named by its other name.
+    for names in re.findall(r"^  (-\w)(?: [A-Z]+)?, (--[a-z-]+)", doc, re.M):
+        if named & set(names):
+            named |= set(names)
+    return named
+
+
 def _nearest(word: str, known: Any) -> str:
     near = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
@@ -125,10 +144,15 @@ def _diagnose(doc: str, words: list[str]) -> str:
         return f"--version goes alone, without {others!r}"
     if not plain:
         return f"no command given; there is: {', '.join(COMMANDS)}"
-    if plain[0] not in COMMANDS:
-        return f"unknown command {plain[0]!r}{_nearest(plain[0], COMMANDS)}"
+    command = plain[0]
+    if command not in COMMANDS:
+        return f"unknown command {command!r}{_nearest(command, COMMANDS)}"
+    foreign = [name for name in seen if name not in _options_of(doc, command)]
+    if foreign:
+        return f"{command} takes no option {foreign[0]}"
+    what, takes, most, example = COMMANDS[command]
     if len(plain) == 1:
-        return f"{plain[0]} needs the name of a function, as in 'ebpf-tool {plain[0]} vfs_read'"
-    if len(plain) > 2:
-        return f"{plain[0]} takes one function, and {' '.join(plain[2:])!r} is one too many"
+        return f"{command} needs {what}, as in 'ebpf-tool {command} {example}'"
+    if len(plain) > 1 + most:
+        return f"{command} takes {takes}, and {' '.join(plain[1 + most :])!r} is one too many"
     return "these words do not go together"

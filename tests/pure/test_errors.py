@@ -9,9 +9,16 @@ import pickle
 
 import pytest
 
-from libbpf_ctypes import BpfError, ClosedError, DecodeError, LibraryError, NotFoundError
+from libbpf_ctypes import (
+    BpfError,
+    ClosedError,
+    DecodeError,
+    LayoutError,
+    LibraryError,
+    NotFoundError,
+)
 
-CLASSES = [BpfError, ClosedError, DecodeError, LibraryError, NotFoundError]
+CLASSES = [BpfError, ClosedError, DecodeError, LayoutError, LibraryError, NotFoundError]
 
 
 @pytest.mark.parametrize("kind", CLASSES)

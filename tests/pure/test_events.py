@@ -26,15 +26,15 @@ def test_decoder_agrees_with_construct(raw: bytes) -> None:
 @given(events, st.binary(max_size=MAX_PADDING))
 def test_padding_after_an_event_is_cut(raw: bytes, padding: bytes) -> None:
     expected = SYSCALL_EVENT_SCHEMA.decode(raw)
-    assert SYSCALL_EVENT_SCHEMA.parse(raw + padding) == expected
-    assert SYSCALL_EVENT_SCHEMA.parse(bytearray(raw + padding)) == expected
-    assert SYSCALL_EVENT_SCHEMA.parse(memoryview(raw + padding)) == expected
+    assert SYSCALL_EVENT_SCHEMA.decode(raw + padding) == expected
+    assert SYSCALL_EVENT_SCHEMA.decode(bytearray(raw + padding)) == expected
+    assert SYSCALL_EVENT_SCHEMA.decode(memoryview(raw + padding)) == expected
 
 
 @pytest.mark.parametrize("size", [0, 1, 36, 39, 48, 49, 80, 65536])
 def test_any_other_length_is_refused_with_both_sizes(size: int) -> None:
     with pytest.raises(DecodeError) as caught:
-        SYSCALL_EVENT_SCHEMA.parse(bytes(size))
+        SYSCALL_EVENT_SCHEMA.decode(bytes(size))
     assert f"{size} bytes" in str(caught.value)
     assert str(SIZE) in str(caught.value)
     assert isinstance(caught.value, ValueError)
@@ -42,9 +42,9 @@ def test_any_other_length_is_refused_with_both_sizes(size: int) -> None:
 
 @given(events)
 def test_what_was_parsed_is_built_back_the_same(raw: bytes) -> None:
-    event = SYSCALL_EVENT_SCHEMA.parse(raw)
+    event = SYSCALL_EVENT_SCHEMA.decode(raw)
     built = SYSCALL_EVENT.build(event._asdict())
-    assert SYSCALL_EVENT_SCHEMA.parse(built) == event
+    assert SYSCALL_EVENT_SCHEMA.decode(built) == event
     assert built[:24] == raw[:24], "only what follows the name's NUL may be lost"
     assert raw[24:].startswith(built[24:].rstrip(b"\0"))
     assert SYSCALL_EVENT.build(SYSCALL_EVENT.parse(built)) == built
@@ -58,7 +58,7 @@ def test_the_event_of_known_bytes() -> None:
         + (10**18).to_bytes(8, sys.byteorder)
         + b"sshd\0garbage".ljust(16, b"\1")
     )
-    event = SYSCALL_EVENT_SCHEMA.parse(raw)
+    event = SYSCALL_EVENT_SCHEMA.decode(raw)
     assert event == SyscallEvent(7, 8, 2**64 - 1, 10**18, "sshd")
     assert isinstance(event, SyscallEvent)
     assert type(event).__name__ == "SyscallEvent"
@@ -69,7 +69,7 @@ def test_the_event_of_known_bytes() -> None:
 
 def test_names_of_all_sixteen_bytes_and_of_no_character_set() -> None:
     raw = bytes(24) + bytes(range(0xF0, 0x100))
-    comm = SYSCALL_EVENT_SCHEMA.parse(raw).comm
+    comm = SYSCALL_EVENT_SCHEMA.decode(raw).comm
     assert comm.encode("utf-8", "surrogateescape") == raw[24:]
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libbpf_ctypes.cli import usage
+from libbpf_ctypes.cli import replay, usage
 from libbpf_ctypes.cli.kprobe import Options, read_options
+from libbpf_ctypes.cli.lines import LineOptions
 
 from .helpers import run_tool, usage_text
 
@@ -58,7 +59,23 @@ WRONG = [
     ("kprobe vfs_read --pid 1 --pid=2", "option --pid is given twice"),
     ("kprobe vfs_read -q -q", "option -q is given twice"),
     ("kprobe vfs_read --raw-args --raw-args", "option --raw-args is given twice"),
+    ("schema", "needs the name of an object file"),
+    ("schema a.o b c", "'c' is one too many"),
+    ("schema a.o -d 5", "schema takes no option -d"),
+    ("schema a.o --colour", "unknown option --colour"),
     ("--version vfs_read", "'vfs_read'"),
+    ("", "no command given; there is: kprobe, replay"),
+    ("replya f", "did you mean replay?"),
+    ("replay", "replay needs the name of a recording, as in 'ebpf-tool replay trace.rec'"),
+    ("replay a b", "replay takes one recording, and 'b' is one too many"),
+    ("replay a -d 5", "replay takes no option -d"),
+    ("replay a --duration=5", "replay takes no option --duration"),
+    ("replay a --record=b", "replay takes no option --record"),
+    ("-v replay a", "replay takes no option -v"),
+    ("replay a --include-self", "replay takes no option --include-self"),
+    ("replay a --pidd=5", "did you mean --pid?"),
+    ("replay a -p", "option -p needs a value"),
+    ("kprobe vfs_read --record", "option --record needs a value"),
 ]
 
 
@@ -107,7 +124,9 @@ def test_help_and_version() -> None:
 
 words = st.one_of(
     st.text(),
-    st.sampled_from(shlex.split("kprobe vfs_read -d 5 -p 3 -q -v -vv -h --help --version -- -")),
+    st.sampled_from(
+        shlex.split("kprobe replay vfs_read -d 5 -p 3 -q -v -vv -h --help --version -- -")
+    ),
     st.sampled_from(shlex.split("--duration=5 --pid --time=ns --object=x --raw-args --show-tid")),
     st.text("-=dpqvhx5 ", max_size=5),
 )
@@ -122,7 +141,10 @@ def test_any_words_are_read_or_refused_in_words(line: list[str]) -> None:
     try:
         found = usage.parse(DOC, line)
         if not found["--version"]:
-            assert isinstance(read_options(found), Options)
+            if found["replay"]:
+                assert isinstance(replay.read_options(found), replay.Options)
+            else:
+                assert isinstance(read_options(found), Options)
     except usage.UsageError as error:
         assert str(error)
         assert "Usage:" not in str(error)
@@ -134,19 +156,26 @@ def test_options_as_they_are_read() -> None:
     options = read_options(parse("kprobe vfs_read -d 2.5 -p 12 --time=wall --show-tid -q"))
     assert options.function == "vfs_read"
     assert options.seconds == 2.5
-    assert options.pid == 12
-    assert options.time == "wall"
-    assert options.show_tid
+    assert options.lines == LineOptions(pid=12, show_tid=True, time="wall", raw_args=False)
+    assert options.record is None
     assert options.quiet
     assert not options.include_self
-    assert not options.raw_args
     assert options.object.name == "kprobe.bpf.o"
+
+
+@pytest.mark.parametrize("line", ["replay f", "-q replay f --pid 7", "--pid=7 replay f"])
+def test_options_of_replay(line: str) -> None:
+    options = replay.read_options(parse(line))
+    assert options.file == "f"
+    assert options.quiet == ("-q" in line)
+    assert options.lines.pid == (7 if "7" in line else 0)
 
 
 def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EBPF_TOOL_LOG", raising=False)
     options = read_options(parse("kprobe vfs_read"))
-    assert (options.seconds, options.pid, options.time) == (0, 0, "ns")
+    assert options.seconds == 0
+    assert options.lines == LineOptions(pid=0, show_tid=False, time="ns", raw_args=False)
     assert not options.debug
     assert read_options(parse("kprobe vfs_read -v")).debug
     monkeypatch.setenv("EBPF_TOOL_LOG", "Debug")

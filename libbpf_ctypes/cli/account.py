@@ -1,0 +1,63 @@
+"""The account at the end of a trace: each call is an event, or it is told what became of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..events import Counters
+from .console import Console
+
+
+class Account(NamedTuple):
+    """What a trace ended with.
+
+    ``counters``: the kernel's, after the probe was detached. ``delivered``:
+    the events that the tool read. ``reported``: losses that the kernel
+    reported in the buffers; the last ones before the end never are, so the
+    counters decide. ``reader_left``: of the lines. ``drained``: the buffers
+    were read until they were empty.
+    """
+
+    counters: Counters
+    delivered: int
+    reported: int
+    duration_ns: int
+    reader_left: bool
+    drained: bool
+
+
+def tell(account: Account, function: str, console: Console) -> bool:
+    """Prints the summary; returns whether the account adds up."""
+    counters, delivered, reported, duration_ns, reader_left, drained = account
+    seconds = duration_ns / 1e9
+    unread = counters.sent - delivered
+    lost = counters.refused + (0 if reader_left else unread)
+    rate = delivered / seconds if seconds else 0.0
+    console.info(f"{delivered} events, {lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s")
+    if lost:
+        console.error(
+            f"{lost} events were lost: {counters.refused} found the buffer full, "
+            f"{lost - counters.refused} were not read in time. Narrow the trace with -p, "
+            "or write to a file rather than to a terminal."
+        )
+    elif not delivered:
+        console.info(_why_nothing(function, counters))
+    balanced = counters.seen == counters.filtered + counters.sent + counters.refused
+    complete = unread == 0 or (unread > 0 and not drained)
+    if not balanced or not complete or reported > counters.refused:
+        console.error(
+            f"The accounts do not add up: {counters}, delivered={delivered}, "
+            f"reported lost={reported}. Do not trust this trace; please report it."
+        )
+        return False
+    return True
+
+
+def _why_nothing(function: str, counters: Counters) -> str:
+    if counters.filtered:
+        calls = f"{function} was called {counters.filtered} times"
+        return f"No event: {calls}, always by a process that is left out (-p, or ebpf-tool itself)."
+    return (
+        f"No event: {function} was not called. Callers that the compiler inlined it into do not "
+        "count, and another function may do the work: try one of its callers."
+    )
