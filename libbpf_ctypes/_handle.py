@@ -73,3 +73,16 @@ class Handle:
         if os.getpid() == self._owner:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         self.close()
+
+
+class Part:
+    """What a handle owns, as a program of an object: gone when the handle is closed."""
+
+    def __init__(self, pointer: Any, parent: Handle) -> None:
+        self._pointer = pointer
+        self._parent = parent
+
+    @property
+    def _as_parameter_(self) -> Any:
+        _ = self._parent._as_parameter_  # raises if it is closed
+        return self._pointer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._ffi import lib
+from ._handle import Part
 from .enums import MapType
 from .errors import BpfError
 from .log import calling
@@ -22,17 +23,10 @@ _PER_CPU = (
 )
 
 
-class Map:
+class Map(Part):
     """A map of a BpfObject; owned by it, and gone when it is closed."""
 
-    def __init__(self, pointer: Any, parent: BpfObject) -> None:
-        self._pointer = pointer
-        self._object = parent
-
-    @property
-    def _as_parameter_(self) -> Any:
-        _ = self._object._as_parameter_  # raises if the object is closed
-        return self._pointer
+    _parent: BpfObject
 
     @property
     def name(self) -> str:
@@ -105,6 +99,6 @@ class Map:
         return value.raw
 
     def __repr__(self) -> str:
-        if self._object.closed:
+        if self._parent.closed:
             return "<Map of a closed object>"
         return f"<Map {self.name} ({self.type.name})>"

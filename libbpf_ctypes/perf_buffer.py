@@ -121,7 +121,7 @@ class PerfBuffer(Handle, Generic[_T]):
         if not 1 <= pages <= _MAX_PAGES or pages & (pages - 1):
             reason = f"{pages} pages are not a power of two up to {_MAX_PAGES}"
             raise BpfError(operation, errno.EINVAL, reason, hint="Take 8, 16, 32, 64, …")
-        if any(isinstance(other, PerfBuffer) for other in map._object._open_children(map)):
+        if any(isinstance(other, PerfBuffer) for other in map._parent._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
         if schema is not None:
@@ -129,7 +129,7 @@ class PerfBuffer(Handle, Generic[_T]):
             from .schema import as_schema
 
             schema = as_schema(schema)
-            check(map._object, schema)
+            check(map._parent, schema)
         self.lost = 0
         self._on_lost = on_lost
         self._events: list[_T] = []
@@ -156,7 +156,7 @@ class PerfBuffer(Handle, Generic[_T]):
         self._waiter = select.poll()
         self._waiter.register(self.fileno(), select.POLLIN)
         self._waiter.register(self._wake_fds[0], select.POLLIN)
-        map._object._adopt(self)
+        map._parent._adopt(self)
 
     # The callbacks hold no reference to the buffer itself but through these
     # closures, and close() drops them: no cycle outlives it.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import kernel
 from ._ffi import KprobeOpts, UprobeOpts, lib
+from ._handle import Part
 from .enums import ProgramType
 from .errors import BpfError
 from .link import Link
@@ -17,17 +18,10 @@ if TYPE_CHECKING:
     from .object import BpfObject
 
 
-class Program:
+class Program(Part):
     """A program of a BpfObject; owned by it, and gone when it is closed."""
 
-    def __init__(self, pointer: Any, parent: BpfObject) -> None:
-        self._pointer = pointer
-        self._object = parent
-
-    @property
-    def _as_parameter_(self) -> Any:
-        _ = self._object._as_parameter_  # raises if the object is closed
-        return self._pointer
+    _parent: BpfObject
 
     @property
     def name(self) -> str:
@@ -78,7 +72,7 @@ class Program:
                 pointer = lib.bpf_program__attach_kprobe_opts(self, function.encode(), opts)
             else:
                 pointer = lib.bpf_program__attach_kprobe(self, retprobe, function.encode())
-            return self._object._adopt(Link(pointer, self._object, target))
+            return self._parent._adopt(Link(pointer, self._parent, target))
 
     def attach_uprobe(
         self,
@@ -110,14 +104,14 @@ class Program:
             pointer = lib.bpf_program__attach_uprobe_opts(
                 self, pid, os.fsencode(binary), offset, opts
             )
-            return self._object._adopt(Link(pointer, self._object, target))
+            return self._parent._adopt(Link(pointer, self._parent, target))
 
     def _require_load(self, operation: str) -> None:
         if lib.bpf_program__fd(self) < 0:
             raise BpfError(operation, None, "the object is not loaded", hint="Call load() first.")
 
     def __repr__(self) -> str:
-        if self._object.closed:
+        if self._parent.closed:
             return "<Program of a closed object>"
         return f"<Program {self.name} ({self.type.name})>"
 

@@ -30,7 +30,9 @@ def fuzz_decoder(data: bytes) -> None:
     if declaration.sizeof() > _MOST_BYTES:
         return
     schema: Schema[Any] = Schema(declaration)
-    assert schema.derived, schema.why_not_derived
+    if not schema.derived:  # arrays of empty structs: no bytes, and millions of values
+        assert "more than a perf sample" in schema.why_not_derived, schema.why_not_derived
+        return
     ours = _decoded(schema, raw)
     fits = schema.size <= len(raw) <= schema.size + 7
     try:

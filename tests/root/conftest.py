@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Callable
 
 import pytest
 
 from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Link
+
+from .tool import LOAD, SLOW_LOAD, Tool
 
 #: Called through ctypes, so that a test knows the first argument: an address.
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -37,3 +41,21 @@ def loaded() -> Iterator[BpfObject]:
 def attach(loaded: BpfObject) -> Callable[[], Link]:
     """Attaches the loaded program to open64; closed with the object."""
     return lambda: loaded.programs["syscall_kprobe"].attach_uprobe("libc.so.6", "open64")
+
+
+@pytest.fixture
+def load() -> Iterator[Tool]:
+    """A process that opens as fast as it can."""
+    process = subprocess.Popen([sys.executable, "-c", LOAD], text=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def slow_load() -> Iterator[Tool]:
+    """A process that opens 50 times a second."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW_LOAD], text=True)
+    yield process
+    process.kill()
+    process.wait()

@@ -13,61 +13,10 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-TOOL = [sys.executable, str(Path(__file__).with_name("tool_by_uprobe.py"))]
-
-#: Opens files for ever, as fast as it can or 50 times a second.
-LOAD = "import os\nwhile 1:\n try: os.open('/nonexistent', 0)\n except OSError: pass\n"
-SLOW_LOAD = "import time\n" + LOAD.replace("pass", "time.sleep(0.02)")
-
-Tool = subprocess.Popen[str]
-
-
-def start(*arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> Tool:
-    """Starts the tool and returns once it listens."""
-    command = [*TOOL, "open64", *arguments]
-    process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "Listening" in line:
-            return process
-    raise AssertionError(f"it ended with status {process.wait()} before it listened")
-
-
-def rest(process: Tool) -> tuple[str, str]:
-    """What it still prints, to its end; not communicate(), which forgets what was buffered."""
-    out = process.stdout.read() if process.stdout else ""
-    err = process.stderr.read() if process.stderr else ""
-    process.wait(10)
-    return out, err
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*TOOL, "open64", *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
-
-
-@pytest.fixture
-def load() -> object:
-    """A process that opens as fast as it can."""
-    process = subprocess.Popen([sys.executable, "-c", LOAD])
-    yield process
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture
-def slow_load() -> object:
-    """A process that opens 50 times a second."""
-    process = subprocess.Popen([sys.executable, "-c", SLOW_LOAD])
-    yield process
-    process.kill()
-    process.wait()
+from .tool import ROOT, TOOL, Tool, rest, run, start
 
 
 def test_it_prints_events_and_a_summary(slow_load: Tool) -> None:

@@ -16,7 +16,7 @@ from libbpf_ctypes.events import SYSCALL_EVENT
 from libbpf_ctypes.recording import RecordingReader
 from libbpf_ctypes.recording_format import Lost
 
-from .test_command import LOAD, SLOW_LOAD, TOOL, Tool, rest, run, start
+from .tool import TOOL, Tool, rest, run, start
 
 REPLAY = [sys.executable, str(Path(__file__).parents[2] / "bin" / "ebpf-tool"), "replay"]
 
@@ -27,22 +27,6 @@ def replay(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*REPLAY, str(path), *words], capture_output=True, text=True, check=False, timeout=60
     )
-
-
-@pytest.fixture
-def slow_load() -> object:
-    process = subprocess.Popen([sys.executable, "-c", SLOW_LOAD])
-    yield process
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture
-def load() -> object:
-    process = subprocess.Popen([sys.executable, "-c", LOAD])
-    yield process
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.parametrize("options", OPTIONS)
