@@ -44,6 +44,17 @@ class Codec(NamedTuple):
     samples: Callable[[Any], Iterator[Any]]
 
 
+def plain_bytes(data: Any) -> Any:
+    """A buffer of single bytes, of any buffer: its length is counted in bytes.
+
+    Raises: DecodeError: it is no buffer, or not in one piece.
+    """
+    try:
+        return memoryview(data).cast("B")
+    except (TypeError, BufferError) as error:
+        raise DecodeError("decode event", None, str(error)) from None
+
+
 def refuse_size(name: str, came: int, size: int) -> DecodeError:
     """The error of bytes that are too few or too many for one event."""
     reason = f"{came} bytes came, and the schema has {size}"
@@ -78,6 +89,7 @@ def compile_codec(node: Node, name: str) -> Codec:
     space = writer.space
     space.update(unpack=layout.unpack, unpack_from=layout.unpack_from, texts=texts)
     space.update(iter_unpack=layout.iter_unpack, refuse=_refuser(name, node.fixed))
+    space["plain"] = plain_bytes
     exec(compile(source, f"<decoder of {name}>", "exec"), space)
     return Codec(space[record], *(space[part] for part in Codec._fields[1:]))
 
@@ -85,6 +97,8 @@ def compile_codec(node: Node, name: str) -> Codec:
 # unpack_from() leaves padding alone, where unpack() would want it cut off first.
 _SOURCE = """
 def decode(data):
+    if data.__class__ is not bytes:
+        data = plain(data)
     if {size} != len(data) and not {size} < len(data) <= {longest}:
         refuse(data)
     {values} = unpack_from(data)
@@ -100,6 +114,8 @@ def many(data):
 
 def samples(iterable):
     for data in iterable:
+        if data.__class__ is not bytes:
+            data = plain(data)
         if {size} != len(data) and not {size} < len(data) <= {longest}:
             refuse(data)
         {values} = unpack_from(data)

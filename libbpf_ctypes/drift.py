@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from .layout import CMember, CType, Structs, has_types, members
 
 if TYPE_CHECKING:
     from .object import BpfObject
+
+logger = logging.getLogger(__package__)
 
 #: The name of a Schema that was given none: it says nothing about the C struct's.
 _NO_NAME = "Event"
@@ -26,9 +29,11 @@ def check(obj: BpfObject, schema: Any) -> None:
     ("SyscallEvent" stands for syscall_event); for a Schema without a name the
     one with most of its fields' names. Where there is none, nothing is compared.
 
+    A byte order that the declaration names is not compared: BTF knows none.
+
     Args:
         obj: a BpfObject.
-        schema: a Schema.
+        schema: a Schema. Its name in no struct of the object: a warning is logged.
 
     Raises: LayoutError: each field that differs, with both layouts.
     """
@@ -43,14 +48,32 @@ def check(obj: BpfObject, schema: Any) -> None:
             f"read struct {struct.name} of {obj.source} with schema {schema.name}",
             None,
             "they differ in " + "; ".join(differing),
-            hint=f"'ebpf-tool schema FILE {struct.name}' prints the object's.",
+            hint=f"'ebpf-tool schema FILE {struct.name}' prints the object's.{_guess(schema)}",
         )
+    if struct is None and _names(schema):
+        what = "schema %s is not compared: %s has no struct %s (it has: %s)"
+        there = ", ".join(structs.names)
+        logger.warning(what, schema.name, obj.source, _names(schema)[-1], there)
+
+
+def _guess(schema: Any) -> str:
+    """What to do if the struct was found by its fields' names, and is another one."""
+    if _names(schema):
+        return ""
+    return " If it is another struct: give the Schema that one's name, Schema(declaration, NAME)."
+
+
+def _names(schema: Any) -> list[str]:
+    """What the schema's struct may be called; nothing for a schema without a name."""
+    if schema.declaration.name:
+        return [schema.declaration.name]
+    if schema.name == _NO_NAME:
+        return []
+    return [schema.name, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", schema.name).lower()]
 
 
 def _struct_of(structs: Structs, schema: Any) -> CType | None:
-    names = [schema.declaration.name] if schema.declaration.name else []
-    if not names and schema.name != _NO_NAME:
-        names = [schema.name, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", schema.name).lower()]
+    names = _names(schema)
     if names:
         found = next((name for name in names if name in structs.names), None)
         return structs.struct(found) if found else None
@@ -89,6 +112,8 @@ def compare(node: Node, struct: CType, path: str = "") -> list[str]:
     for name, item in node.items:
         if item.size is None:
             return found  # where the next fields lie is not known before the event is there
+        if item.kind == "opaque" and not item.size and name not in theirs:
+            continue  # computed: construct makes it of other fields
         span = range(offset, offset + item.size)
         if not name or item.kind == "pad" or (item.kind == "bytes" and name not in theirs):
             free.update(span)

@@ -20,6 +20,12 @@ _BYTE_ENCODINGS = {"ascii": "ascii", "utf8": "utf-8", "utf_8": "utf-8", "u8": "u
 #: A perf sample holds less than 64 KiB: a longer list of values is no event.
 _MAX_VALUES = 1 << 16
 
+#: More than perf_event_output() can send.
+_MAX_BYTES = 1 << 20
+
+#: Python's compiler takes some 90 parentheses in each other.
+_MAX_DEPTH = 32
+
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
@@ -118,6 +124,18 @@ class Node:
             return sum(node.values() for _, node in self.items)
         return 1
 
+    def parts(self) -> int:
+        """How much there is to make: its values, and what holds none of them."""
+        if self.kind == "array":
+            assert self.element is not None
+            return 1 + self.count * self.element.parts()
+        return 1 + sum(node.parts() for _, node in self.items)
+
+    def depth(self) -> int:
+        """How many levels of structs and arrays it has."""
+        inner = [node for _, node in self.items] + ([self.element] if self.element else [])
+        return 1 + max((node.depth() for node in inner), default=0)
+
     def obstacle(self, path: str = "") -> str:
         """Why ``struct`` cannot decode it, with the field's name; "" if it can."""
         if self.kind == "opaque":
@@ -138,9 +156,19 @@ def describe(declaration: Any) -> Node:
     Args: declaration: any construct; a Struct at its top, named or not.
     Returns: the Node; opaque where construct alone can parse it.
     """
-    node = _describe(declaration)
-    if not node.obstacle() and node.values() > _MAX_VALUES:
-        return _opaque(declaration, f"has {node.values()} values, more than a perf sample")
+    try:
+        node = _describe(declaration)
+        depth = node.depth()
+    except RecursionError:
+        return Node("opaque", None, reason="is nested without end")
+    if node.size is not None and node.size > _MAX_BYTES:
+        return Node("opaque", node.size, reason=f"has {node.size} bytes, more than a perf sample")
+    if not node.obstacle() and node.parts() > _MAX_VALUES:
+        return _opaque(
+            declaration, f"has {node.values() or node.parts()} values, more than a perf sample"
+        )
+    if depth > _MAX_DEPTH:
+        return _opaque(declaration, f"is nested {depth} levels deep")
     return node
 
 

@@ -92,6 +92,7 @@ class Structs:
             raise BpfError(f"read the types of {obj.source}", None, "it has no BTF", hint=hint)
         self._btf = Btf(pointer, obj, owned=False)
         self._ids: dict[str, int] = {}
+        self._read: dict[int, CType] = {}
         for identity, raw in self._btf.types():
             name = self._btf._name(raw.name_offset)
             if raw.kind == Kind.STRUCT and name:
@@ -115,6 +116,13 @@ class Structs:
         return self._type(self._ids[name])
 
     def _type(self, identity: int, depth: int = 0) -> CType:
+        """The type, read once: structs in structs would double with each level."""
+        found = self._read.get(identity)
+        if found is None:
+            found = self._read[identity] = self._read_type(identity, depth)
+        return found
+
+    def _read_type(self, identity: int, depth: int) -> CType:
         btf = self._btf
         for _ in range(_DEEPEST):  # a chain of modifiers in damaged BTF may be a circle
             raw = btf._raw(identity) if identity else None

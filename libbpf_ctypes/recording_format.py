@@ -42,6 +42,9 @@ MAX_PAYLOAD = 1 << 20
 #: Bytes of a sample at most: the kernel's own limit is 64 KiB (u16 in perf_event_header).
 MAX_SAMPLE = 1 << 16
 
+#: More would only keep its reader busy.
+MAX_FIELDS = 1024
+
 # The types of chunks; a reader skips those it does not know.
 HEADER, SAMPLES, LOST, CLOCK, END = 1, 2, 3, 4, 5
 
@@ -249,6 +252,8 @@ def schema_of(header: Header) -> Schema[Any]:
     Raises: ValueError: the layout is none.
     """
     names = [field.name for field in header.fields]
+    if len(names) > MAX_FIELDS:
+        raise ValueError(f"it has {len(names)} fields, more than {MAX_FIELDS}")
     if len(set(names)) < len(names) or not all(map(_is_plain_name, names)):
         raise ValueError("its fields' names are not all different, or not names")
     subcons: list[Any] = []

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import construct
 
 from .builder import build_bytes
-from .codec import MAX_PADDING, Codec, compile_codec, refuse_size
+from .codec import MAX_PADDING, Codec, compile_codec, plain_bytes, refuse_size
 from .errors import DecodeError
 from .fields import CString, decode_cstring, describe
 
@@ -106,7 +106,7 @@ class Schema(Generic[_T]):
         Raises: DecodeError: too few bytes or too many, with both sizes; a
             constant that differs; what construct raised where it parses.
         """
-        data = bytes(data)
+        data = bytes(plain_bytes(data))
         if self.size >= 0:
             self.check_size(len(data))
             return self._parse(io.BytesIO(data[: self.size]))
@@ -133,14 +133,18 @@ class Schema(Generic[_T]):
     def decode_many(self, data: Any) -> Iterator[_T]:
         """Decodes many events.
 
-        Args: data: bytes, bytearray or memoryview of events without anything
+        Args: data: bytes, or another buffer, of events without anything
             between them; or an iterable of perf samples, as PerfBuffer without
             a schema gives them, each with its padding.
         Returns: an iterator of the records.
         Raises: DecodeError: the length is no multiple of ``size`` (at once,
             before any record); else as decode(), when the event's turn comes.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if isinstance(data, str):
+            raise DecodeError(f"decode events {self.name}", None, "text came, not bytes")
+        try:
+            data = plain_bytes(data)
+        except DecodeError:  # no buffer, but an iterable of them
             samples = cast("Iterable[Any]", data)
             return (
                 map(self.decode, samples) if self._codec is None else self._codec.samples(samples)

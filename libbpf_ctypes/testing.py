@@ -22,6 +22,10 @@ __all__ = ["Event", "events", "records"]
 _AWKWARD = [b"", b"a b", b"\x1b[31m", b"a\nb", b"\xff\xfe", b"\x9b", b"\\x1b", b"%s", b"(sd-pam)"]
 
 
+#: Bytes of a field that are drawn one by one.
+_MAX_DRAWN = 256
+
+
 class Event(NamedTuple):
     """A drawn event.
 
@@ -75,8 +79,6 @@ def _bytes_of(schema: Schema[Any]) -> st.SearchStrategy[bytes]:
     if schema.size < 0:
         hint = "Draw the fields that vary yourself, and use schema.build()."
         raise BpfError(f"draw events of {schema.name}", None, "their size varies", hint=hint)
-    if not schema.derived:
-        return st.binary(min_size=schema.size, max_size=schema.size)
     return _node(schema.fields)
 
 
@@ -91,13 +93,21 @@ def _node(node: Node) -> st.SearchStrategy[bytes]:
         return st.lists(element, min_size=node.count, max_size=node.count).map(b"".join)
     if node.const:
         return st.just(_constant(node))
-    anything = st.binary(min_size=size, max_size=size)
+    anything = _binary(size)
     if node.kind == "text":
         awkward = st.builds(lambda text, rest: (text + b"\0" + rest)[:size], _texts(), anything)
         return st.one_of(awkward, anything)
     if node.kind == "int":
         return st.one_of(_integers(node), anything)
     return anything
+
+
+def _binary(size: int) -> st.SearchStrategy[bytes]:
+    """SIZE bytes; of many the first are drawn, and repeated: hypothesis refuses large draws."""
+    if size <= _MAX_DRAWN:
+        return st.binary(min_size=size, max_size=size)
+    drawn = st.binary(min_size=1, max_size=_MAX_DRAWN)
+    return drawn.map(lambda raw: (raw * -(-size // len(raw)))[:size])
 
 
 def _texts() -> st.SearchStrategy[bytes]:

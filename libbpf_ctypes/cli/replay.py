@@ -79,6 +79,7 @@ class _Replay:
         argument = recorded_argument(self._reader.header.argument, raw=lines.raw_args)
         format_events = line_formatter(lines, argument, clock)
         decode = sample_decoder(self._reader.header)
+        end: End | None = None
         for item in self._reader:
             if isinstance(item, Samples):
                 events = decode(item.samples)
@@ -92,8 +93,9 @@ class _Replay:
             elif isinstance(item, Lost):
                 self._lost += item.events
             else:
-                return self._account(item)
-        raise AssertionError("a recording without end raises")  # pragma: no cover
+                end = item  # not the end of the loop: the reader looks whether more follows
+        assert end is not None  # a recording without end raises
+        return self._account(end)
 
     def _introduce(self) -> None:
         """Says where the lines come from."""

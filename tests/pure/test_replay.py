@@ -180,6 +180,17 @@ def test_files_that_are_none(tmp_path: Path, content: bytes | None, told: str) -
     assert done.stderr.strip().isprintable()
 
 
+@pytest.mark.parametrize("more", [b"x", None])
+def test_what_follows_the_end_is_told(recording: Path, more: bytes | None) -> None:
+    whole = recording.read_bytes()
+    before = run_tool("replay", recording)
+    recording.write_bytes(whole + (whole if more is None else more))
+    done = run_tool("replay", recording)
+    assert done.returncode == 1
+    assert done.stdout == before.stdout
+    assert f"more follows the end of the trace, at byte {len(whole)}" in done.stderr
+
+
 def test_a_folder_and_a_name_that_none_has(tmp_path: Path) -> None:
     done = run_tool("replay", tmp_path)
     assert done.returncode == 1

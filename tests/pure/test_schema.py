@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import gc
 import pickle
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import construct
@@ -367,3 +369,44 @@ def test_cstring_refuses_what_does_not_fit() -> None:
         CString(4).build("abcde")
     with pytest.raises(construct.StringError):
         CString(4).build("äöü")  # three characters, six bytes
+
+
+def test_buffers_are_counted_in_bytes() -> None:
+    schema: Schema[Any] = Schema(construct.Struct("a" / construct.Int64un[5]))
+    raw = bytes(range(40))
+    whole = schema.decode(raw)
+    buffers: list[Any] = [memoryview(raw).cast("Q"), array.array("Q", raw), bytearray(raw)]
+    for buffer in buffers:
+        assert schema.decode(buffer) == whole
+        assert list(schema.decode_many(buffer)) == [whole]
+        assert list(schema.decode_many([buffer, raw + bytes(4)])) == [whole, whole]
+    wrong: list[Any] = [memoryview(bytes(320)).cast("Q"), memoryview(raw)[::2], "text", None, 5]
+    for data in wrong:
+        with pytest.raises(DecodeError):
+            schema.decode(data)
+    with pytest.raises(DecodeError, match="text came"):
+        schema.decode_many("text")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: construct.Array(10**6, construct.Struct()), "more than a perf sample"),
+        (lambda: construct.Array(10**6, construct.Struct(construct.Padding(1))), "perf sample"),
+        (lambda: construct.Bytes(10**30), "more than a perf sample"),
+        (lambda: construct.Padding(10**20), "more than a perf sample"),
+        (lambda: nested(50), "is nested"),
+        (lambda: nested(5000), "is nested"),
+    ],
+)
+def test_what_is_too_large_is_left_to_construct(make: Callable[[], Any], why: str) -> None:
+    schema: Schema[Any] = Schema(construct.Struct("a" / make()))
+    assert not schema.derived
+    assert why in schema.why_not_derived
+
+
+def nested(levels: int) -> Any:
+    declaration: Any = construct.Int8ub
+    for _ in range(levels):
+        declaration = construct.Struct("a" / declaration)
+    return declaration

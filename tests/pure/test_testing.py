@@ -8,7 +8,7 @@ from typing import Any
 import construct
 import pytest
 from construct import Struct
-from hypothesis import find, given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from libbpf_ctypes import SYSCALL_EVENT, BpfError, Schema
@@ -94,3 +94,27 @@ except ImportError:
 """
     done = run_python(code)
     assert (done.stdout, done.stderr) == ("it needs it\n", "")
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        construct.Struct("path" / construct.PaddedString(4096, "utf8")),
+        construct.Struct("data" / construct.Bytes(4096)),
+        construct.Struct(
+            "magic" / construct.Const(b"ABCD"),
+            "a" / construct.Int32ul,
+            "b" / construct.Computed(construct.this.a),
+        ),
+    ],
+)
+def test_large_fields_and_constants_beside_what_construct_parses(declaration: Any) -> None:
+    schema: Schema[Any] = Schema(declaration)
+
+    @given(events(schema))
+    @settings(max_examples=20)
+    def every_event_decodes(event: Any) -> None:
+        assert schema.size <= len(event.sample) <= schema.size + 7
+        schema.decode(event.sample)
+
+    every_event_decodes()
