@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__package__)
 
+#: Kinds of which only the size is known.
+_UNREAD = ("bytes", "opaque")
+
 #: The name of a Schema that was given none: it says nothing about the C struct's.
 _NO_NAME = "Event"
 
@@ -115,7 +118,7 @@ def compare(node: Node, struct: CType, path: str = "") -> list[str]:
         if item.kind == "opaque" and not item.size and name not in theirs:
             continue  # computed: construct makes it of other fields
         span = range(offset, offset + item.size)
-        if not name or item.kind == "pad" or (item.kind == "bytes" and name not in theirs):
+        if not name or item.kind == "pad" or (item.kind in _UNREAD and name not in theirs):
             free.update(span)
         if name and item.kind != "pad":
             found += _differences(path + name, item, offset, theirs.get(name), struct)
@@ -149,20 +152,28 @@ def _differences(
         inner, kind, path = inner.element, kind.element, path + "[]"
     if same_place and inner.kind == "struct" and kind.kind == Kind.STRUCT:
         yield from compare(inner, kind, f"{path}.")
+    elif node.kind == "opaque" and same_place and kind.size <= node.fixed <= _room(member, struct):
+        return  # with the padding behind it, as Aligned takes it
     elif not same_place or inner.size != kind.size or not _fits(inner, kind):
         yield f"{path}: {mine}, {theirs}"
 
 
+def _room(member: CMember, struct: CType) -> int:
+    """Bytes from a member's beginning to the next one's, or to the struct's end."""
+    later = [m.offset for m in members(struct) if m.offset > member.offset]
+    return min([*later, struct.size]) - member.offset
+
+
 def _covers_nameless(node: Node, offset: int, struct: CType) -> bool:
-    """Whether Bytes lie just where C has bit-fields, or a union without name."""
+    """Whether bytes not looked into lie just where C has bit-fields, or a union without name."""
     span = range(offset, offset + node.fixed)
     under = [m for m in members(struct) if m.offset < span.stop and m.end > span.start]
-    return node.kind == "bytes" and bool(under) and all(m.bits or not m.name for m in under)
+    return node.kind in _UNREAD and bool(under) and all(m.bits or not m.name for m in under)
 
 
 def _fits(node: Node, kind: CType) -> bool:
     """Whether a declared type reads a C type of the same size."""
-    if node.kind in ("bytes", "opaque"):
+    if node.kind in _UNREAD:
         return True
     if node.kind == "text":
         byte = kind.element if kind.kind == Kind.ARRAY else kind

@@ -368,3 +368,26 @@ def test_a_missing_struct_is_a_key_error(obj: BpfObject) -> None:
         Schema.from_btf(obj, "no_such_event")
     assert isinstance(caught.value, NotFoundError)
     assert "It has: drift_event, inner." in str(caught.value)
+
+
+def test_what_construct_alone_reads_fits_too(compile_bpf: Compile) -> None:
+    source = """
+    struct event { unsigned int a; unsigned long long b; unsigned int low: 4, high: 28; };
+    const struct event *event_layout = 0;
+    """
+    bits = construct.BitStruct("low" / construct.BitsInteger(4), "high" / construct.BitsInteger(28))
+    aligned = Struct(
+        "a" / construct.Aligned(8, construct.Int32un),
+        "b" / construct.Int64un,
+        "bits" / bits,
+        "sum" / construct.Computed(construct.this.a + construct.this.b),
+        construct.Padding(4),
+    )
+    with BpfObject.open(compile_bpf(source)) as opened:
+        check(opened, Schema(aligned, "event"))
+        short = Struct("a" / construct.Aligned(4, construct.Int32un), "b" / construct.Int64un)
+        with pytest.raises(LayoutError, match="b: u64 at 4"):
+            check(opened, Schema(short, "event"))
+        far = Struct("a" / construct.Aligned(16, construct.Int32un))
+        with pytest.raises(LayoutError, match=r"a: opaque at 0 \(16 bytes\)"):
+            check(opened, Schema(far, "event"))
