@@ -40,7 +40,7 @@ class Kind(Tolerant):
 
 
 _MODIFIERS = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
-_INT_SIGNED, _INT_CHAR, _INT_BOOL = 1, 2, 4
+_INT_SIGNED, _INT_BOOL = 1, 4
 _POINTER_SIZE = ctypes.sizeof(ctypes.c_void_p)
 
 

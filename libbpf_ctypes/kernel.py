@@ -15,7 +15,6 @@ from .errors import BpfError
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 
 _KALLSYMS = Path("/proc/kallsyms")
-_TRACING = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
 
 NO_SYS_HINT = "/sys is not mounted: 'mount -t sysfs sysfs /sys' first."

@@ -128,6 +128,7 @@ class _Trace:
                         output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
                         raise
                     duration = deadline.detach()
+                _await_calls_in_flight(obj.maps[COUNTERS])
                 if not self._reader_left:
                     self._drain(self._buffer, output, argument)
                 account = Account(
@@ -305,6 +306,18 @@ def _check_process(pid: int) -> None:
     if int(group) != pid:
         reason = f"it is a thread of process {group}"
         raise BpfError(f"trace process {pid}", None, reason, hint=f"Use -p {group}.")
+
+
+def _await_calls_in_flight(counters: Map) -> None:
+    """Waits, for a tenth of a second at most, until each call seen was sent or not.
+
+    A task may be preempted in the middle of the program when it is detached.
+    """
+    for _ in range(10):
+        now = _read_counters(counters)
+        if now.seen == now.filtered + now.sent + now.refused:
+            return
+        time.sleep(0.01)
 
 
 def _read_counters(counters: Map) -> Counters:

@@ -43,19 +43,21 @@ def attach(loaded: BpfObject) -> Callable[[], Link]:
     return lambda: loaded.programs["syscall_kprobe"].attach_uprobe("libc.so.6", "open64")
 
 
-@pytest.fixture
-def load() -> Iterator[Tool]:
-    """A process that opens as fast as it can."""
-    process = subprocess.Popen([sys.executable, "-c", LOAD], text=True)
+def _running(code: str) -> Iterator[Tool]:
+    """A Python process that runs until the test ends."""
+    process = subprocess.Popen([sys.executable, "-c", code], text=True)
     yield process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def load() -> Iterator[Tool]:
+    """A process that opens as fast as it can."""
+    yield from _running(LOAD)
 
 
 @pytest.fixture
 def slow_load() -> Iterator[Tool]:
     """A process that opens 50 times a second."""
-    process = subprocess.Popen([sys.executable, "-c", SLOW_LOAD], text=True)
-    yield process
-    process.kill()
-    process.wait()
+    yield from _running(SLOW_LOAD)
