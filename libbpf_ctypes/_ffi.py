@@ -166,6 +166,8 @@ PROTOTYPES = {p.name: p for p in (Prototype(*row) for row in (
      (BpfProgramP, c_char_p, POINTER(KprobeOpts)), BpfLinkP, _pointer, "0.5"),
     ("bpf_program__attach_uprobe_opts",
      (BpfProgramP, c_int, c_char_p, c_size_t, POINTER(UprobeOpts)), BpfLinkP, _pointer, "0.5"),
+    ("bpf_program__attach_raw_tracepoint",
+     (BpfProgramP, c_char_p), BpfLinkP, _pointer, "0.0.4"),
     ("bpf_link__destroy", (BpfLinkP,), c_int, _status, "0.0.4"),
     # libbpf.h: maps
     ("bpf_map__name", (BpfMapP,), c_char_p, None, "0.0.1"),

@@ -106,6 +106,26 @@ class Program(Part):
             )
             return self._parent._adopt(Link(pointer, self._parent, target))
 
+    def attach_raw_tracepoint(self, name: str) -> Link:
+        """Attaches to a tracepoint of the kernel, with its arguments as the kernel passes them.
+
+        Args:
+            name: the event's name, without its subsystem (``sys_enter``, ``sched_switch``).
+
+        Returns: the Link; keep it, the program is detached when it is closed.
+        Raises: BpfError, with a hint: no such tracepoint, not loaded, no privilege,
+            a program of another type (EINVAL).
+
+        Source: ``bpf_program__attach_raw_tracepoint`` (libbpf 0.0.4); Linux 4.17.
+        """
+        operation = f"attach raw tracepoint to {name}"
+        if not name or not name.isprintable():
+            raise BpfError(operation, errno.EINVAL, "not the name of a tracepoint")
+        self._require_load(operation)
+        with calling(operation, lambda error: _raw_tracepoint_hint(error, self)):
+            pointer = lib.bpf_program__attach_raw_tracepoint(self, name.encode())
+            return self._parent._adopt(Link(pointer, self._parent, name))
+
     def _require_load(self, operation: str) -> None:
         if lib.bpf_program__fd(self) < 0:
             raise BpfError(operation, None, "the object is not loaded", hint="Call load() first.")
@@ -121,4 +141,14 @@ def _uprobe_hint(error: BpfError) -> str:
         return kernel.privilege_hint()
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return "No such file, symbol or process: 'nm -D FILE' lists a library's symbols."
+    return ""
+
+
+def _raw_tracepoint_hint(error: BpfError, program: Program) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return kernel.privilege_hint()
+    if error.errno == errno.ENOENT:
+        return "It is a tracepoint's name without its subsystem: sys_enter, not raw_syscalls:…"
+    if error.errno == errno.EINVAL and "RAW_TRACEPOINT" not in program.type.name:
+        return f"The program is of type {program.type.name}: its section must be raw_tp."
     return ""
