@@ -1,4 +1,4 @@
-"""Which folder of tests this machine can run (under CI: all), and compilers for them."""
+"""Which folder of tests this machine can run (under CI: all); compilers, a newer libbpf."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -57,20 +58,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     folder = item.path.relative_to(TESTS).parts[0]
     for missing in REQUIREMENTS[folder]:
         reason = missing()
-        if reason and CI:
-            pytest.fail(f"tests/{folder} {reason}", pytrace=False)
         if reason:
-            pytest.skip(f"tests/{folder} {reason}")
+            lacking(f"tests/{folder} {reason}")
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skips the test for this reason; under CI it fails."""
+    if CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def need(tool: str) -> str:
     """The path of a program; without it the test is skipped, under CI it fails."""
-    path = shutil.which(tool)
-    if path:
-        return path
-    if CI:
-        pytest.fail(f"needs {tool}", pytrace=False)
-    pytest.skip(f"needs {tool}")
+    return shutil.which(tool) or lacking(f"needs {tool}")
+
+
+@pytest.fixture(scope="session")
+def newer_libbpf() -> str:
+    """The path of a real libbpf 1.5, Debian 13's: LIBBPF_CTYPES_LIBRARY of a child process."""
+    command = [str(TESTS.parent / "bin" / "libbpf"), "trixie"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lacking(f"needs libbpf 1.5, which 'bin/libbpf trixie' builds: {done.stderr.strip()[-300:]}")
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,71 @@
+"""Debian 13's libbpf, newer than the system's: it loads, binds, opens and refuses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from libbpf_ctypes._ffi import PROTOTYPES
+
+from ..conftest import need
+from ..pure.helpers import run_python
+
+
+def told(library: str, code: str) -> list[str]:
+    """The lines that this code prints when it runs with that library."""
+    done = run_python(code, LIBBPF_CTYPES_LIBRARY=library)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_it_is_libbpf_1_5(newer_libbpf: str) -> None:
+    code = "import libbpf_ctypes as l; print(l.library_version(), l.library_path())"
+    assert told(newer_libbpf, code) == [f"1.5 {newer_libbpf}"]
+
+
+def test_every_prototype_binds(newer_libbpf: str) -> None:
+    code = """
+from libbpf_ctypes._ffi import PROTOTYPES, lib
+for name in PROTOTYPES:
+    assert getattr(lib, name).argtypes == PROTOTYPES[name].arguments
+    print(name)
+"""
+    assert told(newer_libbpf, code) == list(PROTOTYPES)
+
+
+def test_its_symbols_have_their_versions(newer_libbpf: str) -> None:
+    command = [need("readelf"), "--dyn-syms", "--wide", newer_libbpf]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    versions = dict(re.findall(r" (\w+)@@LIBBPF_([0-9.]+)", done.stdout))
+    assert set(PROTOTYPES) <= set(versions)
+    assert versions["perf_buffer__new"] == "0.6.0"
+    assert versions["ring__consume_n"] == "1.5.0"
+
+
+def test_the_shipped_object_opens(newer_libbpf: str) -> None:
+    code = """
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    print(*obj.programs)
+    print(obj.programs["syscall_kprobe"].type.name, obj.maps["EVENTS"].type.name)
+    obj.variables["target_pid"].value = 7
+    print(obj.variables["target_pid"].value)
+"""
+    assert told(newer_libbpf, code) == ["syscall_kprobe", "KPROBE PERF_EVENT_ARRAY", "7"]
+
+
+def test_a_damaged_object_is_refused_with_its_log(newer_libbpf: str) -> None:
+    code = """
+from libbpf_ctypes import KPROBE_OBJECT, BpfError, BpfObject
+whole = KPROBE_OBJECT.read_bytes()
+try:
+    BpfObject.open(whole[:64] + bytes(len(whole) - 64))
+except BpfError as error:
+    print(error)
+    print(error.log)
+"""
+    error, *log = told(newer_libbpf, code)
+    assert error.startswith("open object of ")
+    assert "The file is damaged" in error
+    assert log[0].startswith("libbpf: ")
