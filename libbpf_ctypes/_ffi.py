@@ -98,9 +98,33 @@ class UprobeOpts(Opts):
     ]
 
 
+class PerfBufferOpts(Opts):
+    """struct perf_buffer_opts"""
+
+    _fields_ = [("sz", c_size_t), ("sample_period", c_uint32)]  # libbpf 1.2
+
+
+class PerfEventAttr(Structure):
+    """struct perf_event_attr as it was first, which ``size`` says (PERF_ATTR_SIZE_VER0)"""
+
+    _fields_ = [
+        ("type", c_uint32),
+        ("size", c_uint32),
+        ("config", c_uint64),
+        ("sample_period", c_uint64),
+        ("sample_type", c_uint64),
+        ("read_format", c_uint64),
+        ("flags", c_uint64),
+        ("wakeup_events", c_uint32),
+        ("bp_type", c_uint32),
+        ("config1", c_uint64),
+    ]
+
+
 PrintFn = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 SampleFn = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
 LostFn = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
+EventFn = CFUNCTYPE(c_int, c_void_p, c_int, c_void_p)
 
 
 def _fail(name: str, code: int) -> BpfError:
@@ -138,6 +162,10 @@ class Prototype(NamedTuple):
     checker: _Checker
     since: str
 
+
+#: Functions that are called with the GIL held: each callback would take it and give it
+#: back, and with a busy second thread wait for it 5 ms each time.
+KEEP_GIL = ("perf_buffer__consume_buffer",)
 
 # fmt: off
 PROTOTYPES = {p.name: p for p in (Prototype(*row) for row in (
@@ -180,11 +208,17 @@ PROTOTYPES = {p.name: p for p in (Prototype(*row) for row in (
     ("bpf_map__lookup_elem",
      (BpfMapP, c_char_p, c_size_t, c_char_p, c_size_t, c_uint64), c_int, _status, "0.8"),
     # libbpf.h: perf buffers
-    ("perf_buffer__new", (c_int, c_size_t, SampleFn, LostFn, c_void_p, c_void_p),
+    ("perf_buffer__new",
+     (c_int, c_size_t, SampleFn, LostFn, c_void_p, POINTER(PerfBufferOpts)),
+     PerfBufferP, _pointer, "0.6"),
+    ("perf_buffer__new_raw",
+     (c_int, c_size_t, POINTER(PerfEventAttr), EventFn, c_void_p, c_void_p),
      PerfBufferP, _pointer, "0.6"),
     ("perf_buffer__free", (PerfBufferP,), None, None, "0.0.4"),
     ("perf_buffer__epoll_fd", (PerfBufferP,), c_int, _status, "0.2"),
     ("perf_buffer__buffer_cnt", (PerfBufferP,), c_size_t, None, "0.2"),
+    ("perf_buffer__buffer",
+     (PerfBufferP, c_int, POINTER(c_void_p), POINTER(c_size_t)), c_int, _status, "1.0"),
     ("perf_buffer__consume_buffer", (PerfBufferP, c_size_t), c_int, _status, "0.2"),
     # btf.h
     ("btf__load_vmlinux_btf", (), BtfP, _pointer, "0.5"),
@@ -217,6 +251,11 @@ def _load() -> ctypes.CDLL:
     if major != 1:
         reason = f"this is libbpf {major}.x, whose functions have other signatures than 1.x's"
         raise LibraryError(operation, None, reason, hint=INSTALL_HINT)
+    return _with_handles(library)
+
+
+def _with_handles(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The same library, its functions called by _call()."""
     plain = library._FuncPtr
     members = {"__call__": _call, "_flags_": plain._flags_, "_restype_": plain._restype_}
     library._FuncPtr = type("_Function", (plain,), members)
@@ -247,6 +286,9 @@ class _Lib:
             if self._library is None:
                 self._library = _load()
             library = self._library
+        if name in KEEP_GIL:
+            path, handle = library._name, library._handle
+            library = _with_handles(ctypes.PyDLL(path, handle=handle, use_errno=True))
         try:
             function = library[name]  # not getattr: this function object is ours alone
         except AttributeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import construct
@@ -35,6 +36,8 @@ class Codec(NamedTuple):
         read: the same without that, for who has checked the length.
         many: generator of the records of bytes whose length is a multiple.
         samples: generator of the records of an iterable of padded events.
+        spaced: ``spaced(before, after)`` is a ``many`` for events with so many bytes
+            before and after each.
     """
 
     record: Any
@@ -42,6 +45,7 @@ class Codec(NamedTuple):
     read: Callable[[Any], Any]
     many: Callable[[Any], Iterator[Any]]
     samples: Callable[[Any], Iterator[Any]]
+    spaced: Callable[[int, int], Callable[[Any], Iterator[Any]]]
 
 
 def plain_bytes(data: Any) -> Any:
@@ -70,7 +74,8 @@ def compile_codec(node: Node, name: str) -> Codec:
         name: the record type's name.
     """
     order = _majority(node)
-    layout = struct.Struct(order + _codes(node, order))
+    codes = _codes(node, order)
+    layout = struct.Struct(order + codes)
     assert layout.size == node.size
     count = node.values()
     unroll = count <= MAX_VARIABLES
@@ -91,6 +96,12 @@ def compile_codec(node: Node, name: str) -> Codec:
     space.update(iter_unpack=layout.iter_unpack, refuse=_refuser(name, node.fixed))
     space["plain"] = plain_bytes
     exec(compile(source, f"<decoder of {name}>", "exec"), space)
+
+    def spaced(before: int, after: int) -> Callable[[Any], Iterator[Any]]:
+        wider = struct.Struct(f"{order}{before}x{codes}{after}x")
+        return partial(space["many"], iter_unpack=wider.iter_unpack)
+
+    space["spaced"] = spaced
     return Codec(space[record], *(space[part] for part in Codec._fields[1:]))
 
 
@@ -108,7 +119,7 @@ def read(data):
     {values} = unpack(data)
 {texts}    return {result}
 
-def many(data):
+def many(data, iter_unpack=iter_unpack):
     for {values} in iter_unpack(data):
 {indented}        yield {result}
 

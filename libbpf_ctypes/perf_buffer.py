@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
+import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Iterator
-from ctypes import POINTER, c_char, string_at
 from typing import Any, Callable, Generic, Literal, TypeVar, overload
 
-from . import kernel
-from ._ffi import LostFn, SampleFn, lib
+from . import _ring
+from ._ffi import lib
 from ._handle import Handle
 from ._interrupts import interrupts_held
+from ._perf_open import Callbacks, check_pages, open_buffers, wakeup_events
+from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
 from .enums import MapType
 from .errors import BpfError, ClosedError
-from .log import calling
 from .maps import Map
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
 
-#: Pages of each CPU's buffer: 256 KiB where a page is 4 KiB, some 5,000 events
-#: of 40 bytes, and within what any user may lock (perf_event_mlock_kb, 516).
-DEFAULT_PAGES = 64
+_T = TypeVar("_T")
 
 #: A poll returns once it holds so many events, and goes on with the next CPU
 #: when it is called again: neither memory nor the time away is unbounded.
 _ENOUGH = 16384
-
-#: 4 GiB of each CPU; what the kernel multiplies must not overflow.
-_MAX_PAGES = 1 << 20
 
 _FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 
@@ -51,22 +46,34 @@ class PerfBuffer(Handle, Generic[_T]):
             these bytes.
         on_lost: called as ``on_lost(cpu, count)`` when the kernel reports that
             COUNT events found no room; from poll(), in its thread.
-        pages: pages of each CPU's buffer, a power of two.
+        pages: pages of each CPU's buffer, a power of two. None: as many as hold 50 ms
+            of a CPU that sends flat out (4 MiB; less with more than 8 CPUs); where
+            the user may not lock so much, fewer, with a warning in the log.
+        max_latency: seconds that an event may wait for others while somebody polls: the
+            reader is woken when a quarter of a buffer, or 4096 events, are there, and
+            looks by itself so often. 0: a wake-up for each event, which costs
+            the traced process some microseconds each time.
 
     Attributes:
+        pages: pages of each CPU's buffer.
+        why_callback: why libbpf reads the buffers, with a call of Python for each event;
+            "" where they are read in memory, which is faster.
         lost: events reported as lost so far (by the kernel, with the next event of
             that CPU: losses after its last event are never reported).
 
     An exception of on_lost or of the decoder is raised by poll() when the
     kernel's buffers are in order again; no event is dropped by it. A handle may
-    be closed at any time, from on_lost and from other threads too.
+    be closed at any time, from on_lost and from other threads too. A handler of
+    signals should not raise, which may cost events, but call wake(); Ctrl-C's
+    own is held while events are taken.
 
     Raises: LayoutError: the schema's fields are not the object's. BpfError, with
         a hint: not a perf event array, not loaded, pages not
         a power of two, over the locked-memory limit, no privilege.
 
-    Source: libbpf's ``perf_buffer__new`` (libbpf 0.6, this signature 1.0);
-        bpf_perf_event_output (Linux 4.4).
+    Source: libbpf's ``perf_buffer__new`` (libbpf 0.6, its sample_period 1.2),
+        before libbpf 1.2 ``perf_buffer__new_raw`` (0.6); ``perf_buffer__buffer``
+        (1.0); bpf_perf_event_output (Linux 4.4).
     """
 
     _close_order = 1
@@ -78,7 +85,8 @@ class PerfBuffer(Handle, Generic[_T]):
         schema: None = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
-        pages: int = DEFAULT_PAGES,
+        pages: int | None = None,
+        max_latency: float = 0.1,
         with_cpu: Literal[False] = False,
     ) -> None: ...
 
@@ -89,7 +97,8 @@ class PerfBuffer(Handle, Generic[_T]):
         schema: None = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
-        pages: int = DEFAULT_PAGES,
+        pages: int | None = None,
+        max_latency: float = 0.1,
         with_cpu: Literal[True],
     ) -> None: ...
 
@@ -100,7 +109,8 @@ class PerfBuffer(Handle, Generic[_T]):
         schema: Any,
         *,
         on_lost: Callable[[int, int], None] | None = None,
-        pages: int = DEFAULT_PAGES,
+        pages: int | None = None,
+        max_latency: float = 0.1,
     ) -> None: ...
 
     def __init__(
@@ -109,7 +119,8 @@ class PerfBuffer(Handle, Generic[_T]):
         schema: Any = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
-        pages: int = DEFAULT_PAGES,
+        pages: int | None = None,
+        max_latency: float = 0.1,
         with_cpu: bool = False,
     ) -> None:
         operation = f"read map {map.name}"
@@ -118,9 +129,10 @@ class PerfBuffer(Handle, Generic[_T]):
         if map.type != MapType.PERF_EVENT_ARRAY:
             reason = f"it is of type {map.type.name}, not PERF_EVENT_ARRAY"
             raise BpfError(operation, errno.EINVAL, reason)
-        if not 1 <= pages <= _MAX_PAGES or pages & (pages - 1):
-            reason = f"{pages} pages are not a power of two up to {_MAX_PAGES}"
-            raise BpfError(operation, errno.EINVAL, reason, hint="Take 8, 16, 32, 64, …")
+        if pages is not None:
+            check_pages(operation, pages)
+        if not max_latency >= 0:
+            raise BpfError(operation, errno.EINVAL, f"{max_latency} is not a time to wait")
         if any(isinstance(other, PerfBuffer) for other in map._parent._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
@@ -130,95 +142,77 @@ class PerfBuffer(Handle, Generic[_T]):
 
             schema = as_schema(schema)
             check(map._parent, schema)
-        self.lost = 0
-        self._on_lost = on_lost
-        self._events: list[_T] = []
-        self._error: BaseException | None = None
+        self._collected: Collector[_T] = Collector(schema, with_cpu, on_lost)
+        self._columns_checked = False
+        self._max_latency = min(max_latency, _FOREVER)
         self._poller: int | None = None
         self._closing = False
         self._closed_event = threading.Event()
         self._more = False
         self._next = 0
-        self._callbacks = (
-            SampleFn(self._sample_function(schema, with_cpu)),
-            LostFn(self._lost_function()),
-        )
-        fd = map.fd
+        self._consumed = time.monotonic()
         self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            with calling(operation, _hint):
-                pointer = lib.perf_buffer__new(fd, pages, *self._callbacks, None, None)
+            pointer = self._open(operation, map.fd, pages)
         except BaseException:
             self._close_wake_fds()
             raise
         super().__init__(pointer, map)
-        self._count = int(lib.perf_buffer__buffer_cnt(self))
+        self._until = [0] * self._count
         self._waiter = select.poll()
         self._waiter.register(self.fileno(), select.POLLIN)
         self._waiter.register(self._wake_fds[0], select.POLLIN)
         map._parent._adopt(self)
 
-    # The callbacks hold no reference to the buffer itself but through these
-    # closures, and close() drops them: no cycle outlives it.
+    def _open(self, operation: str, fd: int, pages: int | None) -> Any:
+        """Opens the buffers, and the reader that this machine allows."""
+        collected = self._collected
+        size = -1 if collected.schema is None else collected.schema.size
 
-    def _sample_function(self, schema: Any, with_cpu: bool) -> Callable[..., None]:
-        append = self._events.append
-        if schema is None:
+        def wake_after(pages: int) -> int:
+            return wakeup_events(pages, size) if self._max_latency else 1
 
-            def raw(_context: Any, _cpu: int, data: int, size: int) -> None:
-                append(string_at(data, size))  # type: ignore[arg-type]
+        self._reader: RingReader | CallbackReader
+        self.why_callback = _ring.obstacle()
+        if not self.why_callback:
+            cpus = online_cpus()
+            pointer, self.pages = open_buffers(operation, fd, pages, wake_after, Callbacks())
+            self._count = int(lib.perf_buffer__buffer_cnt(pointer))
+            if cpus and cpus == online_cpus() and self._count <= len(cpus):
+                self._reader = RingReader(pointer, cpus[: self._count], collected)
+                return pointer
+            lib.perf_buffer__free(pointer)
+            self.why_callback = "it is not known which CPU each buffer belongs to"
+        reader = self._reader = CallbackReader(collected)
+        pointer, self.pages = open_buffers(operation, fd, pages, wake_after, reader.callbacks)
+        self._count = int(lib.perf_buffer__buffer_cnt(pointer))
+        reader.start(pointer)
+        return pointer
 
-            def raw_with_cpu(_context: Any, cpu: int, data: int, size: int) -> None:
-                append((cpu, string_at(data, size)))  # type: ignore[arg-type]
+    @property
+    def lost(self) -> int:
+        """Events that the kernel reported as lost so far.
 
-            return raw_with_cpu if with_cpu else raw
+        It reports with the next event of that CPU: losses after its last event never are.
+        """
+        return self._collected.lost
 
-        size_of, check_size, decode = schema.size, schema.check_size, schema.decode
-        if not schema.derived:
+    @property
+    def read_until(self) -> int:
+        """All events sent before this time were handed out: nanoseconds of CLOCK_MONOTONIC.
 
-            def parse(_context: Any, _cpu: int, data: int, size: int) -> None:
-                try:
-                    append(decode(string_at(data, size)))
-                except BaseException as error:
-                    self._keep(error)
-
-            return parse
-
-        read = schema.reader()
-        view = POINTER(c_char * size_of)
-        cast = ctypes.cast
-
-        def sample(_context: Any, _cpu: int, data: int, size: int) -> None:
-            try:
-                if size != padded:
-                    check_size(size)
-                append(read(cast(data, view)[0]))
-            except BaseException as error:
-                self._keep(error)
-
-        padded = size_of + (4 - size_of) % 8
-        return sample
-
-    def _lost_function(self) -> Callable[..., None]:
-        def lost(_context: Any, cpu: int, count: int) -> None:
-            self.lost += count
-            if self._on_lost is None or self._error is not None:
-                return
-            try:
-                self._on_lost(cpu, count)
-            except BaseException as error:
-                self._keep(error)
-
-        return lost
-
-    def _keep(self, error: BaseException) -> None:
-        if self._error is None:
-            self._error = error
+        For who merges the CPUs' events by their own times; 0 before the first poll.
+        A program takes an event's time before it sends it, and may be interrupted
+        in between: allow for some milliseconds.
+        """
+        return min(self._until)
 
     def fileno(self) -> int:
-        """The file descriptor that is readable when events are there.
+        """The file descriptor that is readable when a batch of events is there.
 
-        For select, poll, epoll and asyncio; then call ``poll(0)``.
+        For select, poll, epoll and asyncio; then call ``poll(0)``. Fewer events do not
+        make it readable: call ``poll(0)`` every max_latency, too, or open with
+        ``max_latency=0``.
 
         Source: ``perf_buffer__epoll_fd`` (libbpf 0.2).
         """
@@ -236,17 +230,81 @@ class PerfBuffer(Handle, Generic[_T]):
             what on_lost or the decoder raised. The events read by then are
             returned by the next poll.
         """
+        self._poll("poll", timeout, columns=False)
+        # The same list: the callbacks append to it.
+        events = self._collected.events[:]
+        self._collected.events.clear()
+        return events
+
+    def poll_batches(self, timeout: float | None = None) -> list[Any]:
+        """Waits for events and reads them as columns.
+
+        Args:
+            timeout: as for poll().
+
+        Returns: read-only NumPy structured arrays, see columns.column_type(): the events
+            of one CPU each, in order; several arrays of one CPU follow each other.
+            An empty list when the time is over.
+        Raises: as poll(). BpfError: no NumPy; no schema, or one that only
+            construct can parse.
+        Source: ``perf_buffer__buffer`` (libbpf 1.0).
+        """
+        self._need_columns()
+        self._poll("poll", timeout, columns=True)
+        arrays = self._collected.arrays[:]
+        self._collected.arrays.clear()
+        return arrays
+
+    def batches(self) -> Iterator[Any]:
+        """Yields the events as columns as they come, an array for each batch of a CPU.
+
+        Waits for them; ends when the buffer is closed. See poll_batches().
+        """
+        self._need_columns()
+        return self._iterate(self.poll_batches)
+
+    def __iter__(self) -> Iterator[_T]:
+        """Yields events as they come; waits for them; ends when it is closed."""
+        return self._iterate(self.poll)
+
+    def _iterate(self, poll: Callable[[], list[Any]]) -> Iterator[Any]:
+        while not (self.closed or self._closing):
+            try:
+                found = poll()
+            except ClosedError:
+                return
+            yield from found
+
+    def _need_columns(self) -> None:
+        """Raises BpfError unless events can be columns; warns if that gains little here."""
+        schema = self._collected.schema
+        if schema is None:
+            reason = "events without a schema have no columns"
+            raise BpfError("make columns of events", errno.EINVAL, reason)
+        if self._columns_checked:
+            return
+        from .columns import column_type
+
+        column_type(schema)
+        if self.why_callback:
+            logger.warning(
+                "Batches are made event by event, through a callback: %s.", self.why_callback
+            )
+        self._columns_checked = True
+
+    def _poll(self, operation: str, timeout: float | None, *, columns: bool) -> None:
         me = threading.get_ident()
         if timeout is not None and not timeout >= 0:
-            raise BpfError("poll", errno.EINVAL, f"{timeout} is not a time to wait")
+            raise BpfError(operation, errno.EINVAL, f"{timeout} is not a time to wait")
         with self._lock:
             self._as_parameter_  # noqa: B018 - raises if closed or forked
             if self._closing:
                 raise ClosedError(f"use {self!r}", None, "it is being closed")
             if self._poller is not None:
                 reason = "another poll is under way"
-                raise BpfError("poll", errno.EBUSY, reason, hint="One thread reads a buffer.")
+                raise BpfError(operation, errno.EBUSY, reason, hint="One thread reads a buffer.")
             self._poller = me
+        self._collected.columns = columns
         try:
             self._wait(timeout)
         finally:
@@ -255,58 +313,58 @@ class PerfBuffer(Handle, Generic[_T]):
                 closing = self._closing
             if closing:
                 self._finish()
-        error, self._error = self._error, None
+        error, self._collected.error = self._collected.error, None
         if error is not None:
             raise error
-        events = self._events[:]
-        self._events.clear()  # the same list: the callback appends to it
-        return events
 
     def _wait(self, timeout: float | None) -> None:
         """Reads what is there, else waits for it; returns with something, or too late."""
-        deadline = None if timeout is None else time.monotonic() + min(timeout, _FOREVER)
+        collected = self._collected
+        now = time.monotonic()
+        deadline = None if timeout is None else now + min(timeout, _FOREVER)
         if self._more or timeout == 0:
             self._consume()
-        while not (self._events or self._error or self._closing):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+        while not (collected.events or collected.arrays or collected.error or self._closing):
+            ends = [] if deadline is None else [deadline]
+            if self._max_latency:
+                ends.append(self._consumed + self._max_latency)
+            if deadline is not None and deadline <= now:
                 break
             # Rounded up: a wait of a fraction of a millisecond must not spin. In
             # pieces: poll(2) counts milliseconds in an int.
-            ready = self._waiter.poll(None if left is None else int(min(left, 3600) * 1000) + 1)
+            wait = max(0.0, min(ends) - now) if ends else None
+            ready = self._waiter.poll(None if wait is None else int(min(wait, 3600) * 1000) + 1)
             if not self._closing:
                 self._consume()
             if any(fd == self._wake_fds[0] for fd, _ in ready):
                 os.read(self._wake_fds[0], 4096)
                 break
+            now = time.monotonic()
 
     def _consume(self) -> None:
-        """Runs the callbacks for what the buffers hold, each CPU's once around."""
+        """Reads what the buffers hold, a piece of each CPU's once around."""
         with interrupts_held():
             self._more = self._consume_round()
+        self._consumed = time.monotonic()
 
     def _consume_round(self) -> bool:
+        collected, left_some = self._collected, False
         for _ in range(self._count):
-            lib.perf_buffer__consume_buffer(self._pointer, self._next)
-            self._next = (self._next + 1) % self._count
-            if self._error is not None or len(self._events) >= _ENOUGH or self._closing:
+            index, self._next = self._next, (self._next + 1) % self._count
+            began = time.monotonic_ns()
+            if self._reader.read(index):
+                left_some = True
+            else:
+                self._until[index] = began
+            if collected.error is not None or self._closing or len(collected.events) >= _ENOUGH:
                 return True  # the wake-up was for all CPUs, and comes only once
-        return False
+        return left_some
 
     def wake(self) -> None:
         """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
         if not self.closed:
             with contextlib.suppress(BlockingIOError):  # it is full: the poll will wake
                 os.write(self._wake_fds[1], b"\0")
-
-    def __iter__(self) -> Iterator[_T]:
-        """Yields events as they come; waits for them; ends when it is closed."""
-        while not (self.closed or self._closing):
-            try:
-                events = self.poll()
-            except ClosedError:
-                return
-            yield from events
 
     def close(self) -> None:
         """Closes the buffers; events not yet read are dropped. Twice does no harm.
@@ -332,9 +390,9 @@ class PerfBuffer(Handle, Generic[_T]):
         self._closed_event.set()
 
     def _release(self, pointer: Any) -> None:
+        del self._reader  # it looks into the memory that goes now
         lib.perf_buffer__free(pointer)
         self._close_wake_fds()
-        self._callbacks = ()  # type: ignore[assignment]
 
     def _close_wake_fds(self) -> None:
         for fd in self._wake_fds:
@@ -342,13 +400,3 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def __repr__(self) -> str:
         return f"<PerfBuffer{' (closed)' if self.closed else ''}, {self.lost} lost>"
-
-
-def _hint(error: BpfError) -> str:
-    if error.errno == errno.EPERM and not kernel.missing_capabilities():
-        return kernel.lockdown_hint() or kernel.memlock_hint()
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return kernel.privilege_hint()
-    if error.errno == errno.ENOMEM:
-        return "The kernel has no memory for buffers of this size: take fewer pages."
-    return ""

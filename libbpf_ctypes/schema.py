@@ -130,6 +130,14 @@ class Schema(Generic[_T]):
         """The decoder for a caller that has checked the length: a buffer of ``size`` bytes."""
         return self.decode if self._codec is None else self._codec.read
 
+    def spaced(self, before: int, after: int) -> Callable[[Any], Iterator[_T]]:
+        """A decode_many() for bytes with BEFORE bytes in front of each event and AFTER behind it.
+
+        Of a derived schema; the length is not checked.
+        """
+        assert self._codec is not None
+        return self._codec.spaced(before, after)
+
     def decode_many(self, data: Any) -> Iterator[_T]:
         """Decodes many events.
 

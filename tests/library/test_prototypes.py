@@ -15,10 +15,10 @@ from libbpf_ctypes._ffi import PROTOTYPES, Prototype
 from ..conftest import need
 from .headers import Headers, disagreements, struct_name
 
-OPTS = [_ffi.OpenOpts, _ffi.KprobeOpts, _ffi.UprobeOpts]
+OPTS = [_ffi.OpenOpts, _ffi.KprobeOpts, _ffi.UprobeOpts, _ffi.PerfBufferOpts]
 
 #: Fields that libbpf has only since a later version than the headers may be of.
-LATER = {"attach_mode": "1.2"}
+LATER = {"attach_mode": "1.2", "sample_period": "1.2"}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,19 @@ def test_opts_are_laid_out_as_declared(structure: type[ctypes.Structure], header
             f"_Static_assert(sizeof({member}) == {layout.size}, {field!r});",
         ]
     assert_compiles([line.replace("'", '"') for line in lines])
+
+
+def test_perf_event_attr_is_laid_out_as_it_was_first() -> None:
+    attr = _ffi.PerfEventAttr
+    lines = ["#include <linux/perf_event.h>"]
+    for field, *_ in attr._fields_:
+        if field != "flags":  # bit-fields in C, between read_format and wakeup_events
+            offset = getattr(attr, field).offset
+            lines.append(
+                f"_Static_assert(offsetof(struct perf_event_attr, {field}) == {offset}, #);"
+            )
+    lines.append(f"_Static_assert(PERF_ATTR_SIZE_VER0 == {ctypes.sizeof(attr)}, #);")
+    assert_compiles([line.replace("#)", '"")') for line in lines])
 
 
 def test_a_wrong_layout_is_refused() -> None:

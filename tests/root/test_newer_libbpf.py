@@ -9,7 +9,7 @@ import sys
 
 from .tool import ROOT
 
-FILES = ("tests/root/test_perf_buffer.py", "tests/root/test_events.py")
+FILES = [f"tests/root/test_{name}.py" for name in ("perf_buffer", "readers", "events")]
 
 
 def test_the_perf_buffer_under_a_newer_libbpf(newer_libbpf: str) -> None:

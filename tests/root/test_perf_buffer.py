@@ -30,6 +30,7 @@ from libbpf_ctypes import (
     Link,
     PerfBuffer,
 )
+from libbpf_ctypes._perf_open import default_pages
 
 from .conftest import call_open64
 
@@ -67,7 +68,7 @@ def test_poll_returns_when_an_event_comes(events: Any, attach: Callable[[], Link
 
 
 def test_its_descriptor_wakes_select(events: Any, attach: Callable[[], Link]) -> None:
-    with PerfBuffer(events, SYSCALL_EVENT) as buffer, attach():
+    with PerfBuffer(events, SYSCALL_EVENT, max_latency=0) as buffer, attach():
         assert not select.select([buffer], [], [], 0)[0]
         call_open64(PATH)
         assert select.select([buffer], [], [], 5)[0]
@@ -321,3 +322,37 @@ link = obj.programs["syscall_kprobe"].attach_uprobe("libc.so.6", "open64")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_default_buffer_shrinks_to_what_the_user_may_lock() -> None:
+    """Without CAP_IPC_LOCK, in a child: fewer pages, a warning; the size asked for is refused."""
+    code = f"""
+import ctypes, logging, resource, sys
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+import libbpf_ctypes as b
+CAP_IPC_LOCK, CAP_SYS_ADMIN = 14, 21
+class Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+data = (ctypes.c_uint32 * 6)()
+libc = ctypes.CDLL(None, use_errno=True)
+header = Header(0x20080522, 0)
+assert libc.capget(ctypes.byref(header), data) == 0
+data[0] &= ~(1 << CAP_IPC_LOCK)
+assert libc.capset(ctypes.byref(header), data) == 0
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+with b.BpfObject.open({str(KPROBE_OBJECT)!r}) as obj:
+    obj.load()
+    with b.PerfBuffer(obj.maps["EVENTS"], b.SYSCALL_EVENT) as buffer:
+        print(buffer.pages)
+    try:
+        b.PerfBuffer(obj.maps["EVENTS"], b.SYSCALL_EVENT, pages=4096)
+    except b.BpfError as error:
+        print(error.hint)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages, hint = done.stdout.splitlines()
+    assert 1 <= int(pages) < default_pages()
+    assert "CAP_IPC_LOCK" in hint
+    assert "smaller than usual" in done.stderr
+    assert f"{int(pages) * os.sysconf('SC_PAGE_SIZE') >> 10} KiB" in done.stderr
