@@ -1,0 +1,1 @@
+"""What the package costs, and what its peers do: see benchmarks/run."""

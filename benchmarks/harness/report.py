@@ -1,0 +1,250 @@
+"""Medians, ratios and goals of a session's records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .session import UNTRACED, Record
+
+#: Of several rounds the worst is told, not the median.
+_WORST = ("missing", "hwm_kib")
+
+Medians = dict[str, dict[str, dict[str, float]]]
+
+
+class Figure(NamedTuple):
+    """One figure with a goal. ``value`` is None where it could not be measured."""
+
+    key: str
+    text: str
+    value: float | None
+    goal: float
+    at_most: bool = True
+    parts: tuple[float | None, ...] = ()  # of a ratio: ours and the other's
+    unit: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """ok, missed, or that there is nothing to judge."""
+        if self.value is None:
+            return "not measured"
+        good = self.value <= self.goal if self.at_most else self.value >= self.goal
+        return "ok" if good else "missed"
+
+
+def derive(record: Record, untraced_ns: float | None = None) -> dict[str, float]:
+    """What follows from one run: figures per call and per event."""
+    figures: dict[str, float] = {}
+    if "elapsed_ns" in record:
+        figures["ns_per_call"] = record["elapsed_ns"] / record["calls"]
+        figures["calls_per_s"] = record["calls"] * 1e9 / record["elapsed_ns"]
+        if untraced_ns is not None:
+            figures["tax_ns"] = figures["ns_per_call"] - untraced_ns
+        if record.get("events"):
+            figures["events_per_s"] = record["events"] * 1e9 / record["elapsed_ns"]
+            if "cpu_ns" in record:
+                figures["cpu_ns_per_event"] = record["cpu_ns"] / record["events"]
+    if "missing" in record:
+        figures["missing"] = max(0, record["missing"])
+        figures["missing_share"] = figures["missing"] / record["sent"]
+    if record.get("run_cnt"):
+        figures["ns_per_run"] = record["run_time_ns"] / record["run_cnt"]
+    for name in ("hwm_kib", "instructions"):
+        if name in record:
+            figures[name] = record[name]
+    if "start_ns" in record:
+        figures["start_ms"] = record["start_ns"] / 1e6
+    return figures
+
+
+def name_of(record: Record) -> str:
+    """What the rounds of a record have in common: its reader, and the rate asked for."""
+    rate = record.get("asked_per_s")
+    return str(record["reader"]) + ("" if rate is None else f" at {rate or 'flat out'}")
+
+
+def medians(records: Iterable[Record]) -> Medians:
+    """By row and reader, the median over the rounds of each figure, or the worst (losses)."""
+    records = list(records)
+    untraced = {
+        (r["row"], r["round"]): r["elapsed_ns"] / r["calls"]
+        for r in records
+        if r["reader"] == UNTRACED
+    }
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for record in records:
+        figures = derive(record, untraced.get((record["row"], record["round"])))
+        rounds.setdefault(record["row"], {}).setdefault(name_of(record), []).append(figures)
+    return {
+        row: {
+            reader: {
+                key: (max if key in _WORST else statistics.median)(
+                    [figures[key] for figures in runs if key in figures]
+                )
+                for key in {key: None for figures in runs for key in figures}
+            }
+            for reader, runs in readers.items()
+        }
+        for row, readers in rounds.items()
+    }
+
+
+def _ratio(ours: float | None, other: float | None) -> float | None:
+    return None if ours is None or not other else ours / other
+
+
+def lossless_rate(records: list[Record], reader: str) -> float | None:
+    """The highest rate at which this reader missed no event; 0: it missed some at every one."""
+    flat_out = [r for r in records if r["row"] == "rate" and r["reader"] == reader]
+    if not flat_out:
+        return None
+    paced = [r for r in records if r["row"] == "rate, paced" and r["reader"] == reader]
+    rates = [derive(r)["calls_per_s"] for r in paced if not r["missing"]]
+    if not any(r["missing"] for r in flat_out):
+        rates.append(statistics.median(derive(r)["calls_per_s"] for r in flat_out))
+    return max(rates, default=0.0)
+
+
+def memory_growth_mib(records: list[Record]) -> float | None:
+    """How much more was resident at the end than at the first count noted."""
+    for record in records:
+        if record["row"] == "memory":
+            resident = [kib for _, kib in sorted((int(n), k) for n, k in record["memory"].items())]
+            return (resident[-1] - resident[0]) / 1024 if len(resident) > 1 else None
+    return None
+
+
+def figures(records: list[Record]) -> list[Figure]:
+    """All figures that have a goal, in the order of the table."""
+    found = medians(records)
+
+    def get(row: str, reader: str, key: str) -> float | None:
+        return found.get(row, {}).get(reader, {}).get(key)
+
+    def ratio(
+        key: str, text: str, row: str, ours: str, other: str, figure: str, goal: float
+    ) -> Figure:
+        parts = get(row, ours, figure), get(row, other, figure)
+        unit = "ms" if figure.endswith("_ms") else "ns"
+        return Figure(key, text, _ratio(*parts), goal, parts=parts, unit=unit)
+
+    tax, cpu = "tax_ns", "cpu_ns_per_event"
+    hwm = get("memory", "ours, memory", "hwm_kib")
+    missing = get("rate", "ours", "missing")
+    slow, fast = (get("curve", f"ours at {rate}", cpu) for rate in (10_000, "flat out"))
+    alone, busy = (get("threads", name, "events_per_s") for name in ("ours", "ours, busy thread"))
+    with_counters, without = (
+        get("kernel", f"sent {name} COUNTERS", "ns_per_run") for name in ("with", "without")
+    )
+    counters = None if with_counters is None or without is None else with_counters - without
+    batches = "ours, batches"
+    return [
+        ratio("tax_vs_bcc", "tax per call, against BCC's", "tax", "ours", "BCC", tax, 0.10),
+        ratio("tax_vs_bpftrace", "tax per call, bpftrace's", "tax", "ours", "bpftrace", tax, 0.10),
+        ratio(
+            "tax_vs_c_batched", "tax per call, batched C's", "tax", "ours", "C, batched", tax, 1.2
+        ),
+        Figure(
+            "rate_per_s",
+            "highest rate without a loss, events/s",
+            lossless_rate(records, "ours"),
+            1.2e6,
+            at_most=False,
+        ),
+        Figure("lost", "events missing flat out, worst round", missing, 0),
+        ratio("reader_cpu_vs_bcc", "CPU per record, BCC's", "tax", "ours", "BCC", cpu, 0.5),
+        ratio(
+            "reader_cpu_vs_bcc_best",
+            "CPU per record, BCC's best",
+            "tax",
+            "ours",
+            "BCC, best",
+            cpu,
+            0.5,
+        ),
+        ratio(
+            "batch_cpu_vs_bcc", "CPU per event of batches, BCC's", "tax", batches, "BCC", cpu, 0.1
+        ),
+        ratio(
+            "batch_cpu_vs_c",
+            "CPU per event of batches, batched C's",
+            "tax",
+            batches,
+            "C, batched",
+            cpu,
+            3,
+        ),
+        ratio(
+            "line_cpu_vs_bpftrace",
+            "CPU per line, bpftrace's",
+            "tax",
+            "command",
+            "bpftrace",
+            cpu,
+            0.3,
+        ),
+        ratio(
+            "start_vs_bpftrace",
+            "start to probe, bpftrace's",
+            "start",
+            "command",
+            "bpftrace",
+            "start_ms",
+            0.4,
+        ),
+        ratio("start_vs_bcc", "start to probe, BCC's", "start", "command", "BCC", "start_ms", 0.4),
+        Figure("peak_mib", "peak memory, MiB", None if hwm is None else hwm / 1024, 35),
+        Figure(
+            "memory_growth_mib",
+            "memory gained after the first million events, MiB",
+            memory_growth_mib(records),
+            1,
+        ),
+        Figure(
+            "cpu_slow_vs_flat_out",
+            "CPU per record at 10,000/s, flat out's",
+            _ratio(slow, fast),
+            2,
+            parts=(slow, fast),
+            unit="ns",
+        ),
+        Figure(
+            "busy_thread",
+            "events/s with a busy second thread, without",
+            _ratio(busy, alone),
+            0.8,
+            at_most=False,
+            parts=(busy, alone),
+            unit="/s",
+        ),
+        Figure(
+            "counters_ns",
+            "COUNTERS, ns per event",
+            counters,
+            5,
+            parts=(with_counters, without),
+            unit="ns",
+        ),
+    ]
+
+
+#: What stands under ``ratios``; the other figures stand beside it.
+def as_json(
+    machine: dict[str, Any], records: list[Record], failures: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """The object that --json writes."""
+    found = figures(records)
+    ratios = {f.key: f.value for f in found if "_vs_" in f.key}
+    return {
+        "machine": machine,
+        "ratios": ratios,
+        **{f.key: f.value for f in found if "_vs_" not in f.key},
+        "goals": {
+            f.key: {"goal": f.goal, "at_most": f.at_most, "verdict": f.verdict} for f in found
+        },
+        "medians": medians(records),
+        "failures": failures,
+        "rounds": records,
+    }

@@ -1,0 +1,158 @@
+"""What is measured, row by row; each function adds its runs to the session's records."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Callable
+
+from . import kernel_side, start
+from .peers import MEMORY_AT, getppid, openat
+from .process import FailedError, say
+from .session import UNTRACED, Session
+from .setup import ROOT
+
+#: Readers in the row that most figures come from.
+FLAT_OUT = (
+    UNTRACED,
+    "ours",
+    "ours, batches",
+    "ours, looped over",
+    "ours, max_latency=0",
+    "command",
+    "C",
+    "C, batched",
+    "BCC",
+    "BCC, best",
+    "bpftrace",
+    "bpftrace, best",
+    "pylibbpf",
+)
+
+#: Events a second, of a producer that could do more; then flat out.
+CURVE_RATES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+CURVE = ("ours", "ours, batches", "C, batched", "BCC")
+
+#: Where events are lost flat out, the highest rate without: fractions of flat out.
+_FRACTIONS = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+def tax(session: Session) -> None:
+    """The producer flat out, untraced and under every reader."""
+    seconds = 0.25 if session.quick else 0.5
+    for number, name in session.each_round(FLAT_OUT):
+        session.run("tax", number, name, getppid("seconds", seconds))
+
+
+def rate(session: Session) -> None:
+    """So many events flat out; where ours loses some, slower, until it loses none."""
+    calls = 500_000 if session.quick else 5_000_000
+    for number, name in session.each_round(("ours", "ours, batches", "C, batched", "BCC, best")):
+        session.run("rate", number, name, getppid("calls", calls))
+    for name in ("ours", "ours, batches"):
+        runs = [r for r in session.records if r["row"] == "rate" and r["reader"] == name]
+        if not any(run["missing"] for run in runs):
+            continue
+        flat_out = max(run["calls"] * 1e9 / run["elapsed_ns"] for run in runs)
+        for fraction in _FRACTIONS:
+            per_second = int(flat_out * fraction)
+            load = getppid("rate", per_second, calls / per_second)
+            record = session.run("rate, paced", 0, name, load, rate=per_second)
+            if record is None or not record["missing"]:
+                break
+
+
+def memory(session: Session) -> None:
+    """Flat out for long: peak memory, and what is resident at some counts of events."""
+    calls = 2_000_000 if session.quick else int(MEMORY_AT[-1])
+    session.run("memory", 0, "ours, memory", getppid("calls", calls))
+
+
+def curve(session: Session) -> None:
+    """CPU per event from a slow producer to one flat out."""
+    seconds = 0.3 if session.quick else 1.0
+    too_slow = set()
+    for number in range(session.rounds):
+        for rate_per_s in (*CURVE_RATES, 0):
+            for name in CURVE[number % len(CURVE) :] + CURVE[: number % len(CURVE)]:
+                if name in too_slow:
+                    continue
+                load = (
+                    getppid("rate", rate_per_s, seconds)
+                    if rate_per_s
+                    else getppid("seconds", seconds / 2)
+                )
+                record = session.run("curve", number, name, load, asked_per_s=rate_per_s)
+                if record is None or not rate_per_s:
+                    continue
+                if record["calls"] * 1e9 / record["elapsed_ns"] < 0.9 * rate_per_s:
+                    too_slow.add(name)  # the traced process does not get to that rate under it
+                    record["too_slow"] = True
+
+
+def threads(session: Session) -> None:
+    """Ours flat out, alone and with a second thread of pure Python beside it."""
+    seconds = 0.5 if session.quick else 1.0
+    for number, name in session.each_round(("ours", "ours, busy thread")):
+        session.run("threads", number, name, getppid("seconds", seconds))
+
+
+def merge(session: Session) -> None:
+    """The command with events of one CPU and of two, sorted by time and not."""
+    help_text = subprocess.run(
+        [session.peers.python, str(ROOT / "bin" / "ebpf-tool"), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    ways = {"sorted": (), "--unsorted": ("--unsorted",)}
+    if "--unsorted" not in help_text:
+        del ways["--unsorted"]
+        session.fail("merge", "--unsorted", "this ebpf-tool has no such option")
+    both = (session.machine.producer_cpu, session.machine.reader_cpu)
+    loads = {
+        "1 CPU": getppid("rate", 200_000, 0.5),
+        "2 CPUs": getppid("rate", 100_000, 0.5, cpus=both),
+    }
+    names = [f"command, {cpus}, {way}" for cpus in loads for way in ways]
+    for number, name in session.each_round(names):
+        _, cpus, way = name.split(", ")
+        reader = session.peers.command(name, *ways[way])
+        session.run("merge", number, name, loads[cpus], reader)
+
+
+def opensnoop(session: Session) -> None:
+    """Opens of a file that is not there: opensnoop, and our command on the same calls."""
+    seconds = 0.25 if session.quick else 0.5
+    ours = session.peers.command("command", openat=True)
+    for number, name in session.each_round((UNTRACED, "opensnoop", "command")):
+        reader = ours if name == "command" else None
+        session.run("opensnoop", number, name, openat("seconds", seconds), reader)
+
+
+ROWS: dict[str, Callable[[Session], None]] = {
+    "tax": tax,
+    "rate": rate,
+    "start": start.start,
+    "memory": memory,
+    "curve": curve,
+    "threads": threads,
+    "merge": merge,
+    "opensnoop": opensnoop,
+    "kernel": kernel_side.kernel,
+}
+
+
+def measure(session: Session, names: list[str]) -> None:
+    """Measures these rows."""
+    for name in names:
+        say(f"measuring: {name}")
+        begun = time.monotonic()
+        try:
+            ROWS[name](session)
+        except FailedError as error:
+            session.fail(name, "all", error)
+        except OSError as error:  # a process that ended between two looks at /proc
+            session.fail(name, "all", f"{error.filename or ''}: {error.strerror}")
+        print(f"[benchmark] {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
