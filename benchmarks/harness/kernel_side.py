@@ -7,9 +7,10 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from .peers import getppid
-from .process import FailedError
+from .process import FailedError, Load
 from .session import Session
 from .setup import ROOT
 
@@ -72,34 +73,53 @@ class Program:
         return {"run_time_ns": time, "run_cnt": self.runs["end"][1] - self.runs["begin"][1]}
 
 
+class _Case(NamedTuple):
+    """A way through the program: how it is compiled, and what calls it."""
+
+    flags: tuple[str, ...]
+    load: Load
+    pid: int | None = None  # None: the producer is traced
+
+
 def kernel(session: Session) -> None:
-    """Nanoseconds per run: an event sent, a call left out, with COUNTERS and without."""
-    objects = {
-        "with COUNTERS": session.peers.load,
-        "without COUNTERS": session.peers.load_without_counters,
-    }
-    for name, obj in objects.items():
-        session.keep("kernel", 0, f"instructions {name}", {"instructions": instructions(obj)})
-    for obj in sorted((ROOT / "libbpf_ctypes" / "data").glob("*/kprobe.bpf.o")):
-        name = f"instructions of {obj.parent.name}/{obj.name}"
-        session.keep("kernel", 0, name, {"instructions": instructions(obj)})
-    # At a rate at which the buffer never fills: an event refused costs less.
+    """Nanoseconds per run: an event sent, none sent, a call left out; with COUNTERS and without."""
     seconds = 0.2 if session.quick else 0.5
-    loads = {"sent": getppid("rate", 500_000, seconds), "filtered": getppid("seconds", seconds)}
-    names = [f"{what} {name}" for what in ("sent", "filtered") for name in objects]
+    flat_out = getppid("seconds", seconds)
+    cases = {
+        # At a rate at which the buffer never fills: to refuse an event costs less.
+        "sent": _Case((), getppid("rate", 500_000, seconds)),
+        "no output": _Case(("-DNO_OUTPUT",), flat_out),
+        "filtered": _Case((), flat_out, _NOBODY),
+    }
+    counters = {"with COUNTERS": (), "without COUNTERS": ("-DNO_COUNTERS",)}
+    objects = {
+        f"{case} {name}": session.peers.setup.load_object(
+            *cases[case].flags, *flags, name=f"{case} {name}.bpf.o".replace(" ", "-")
+        )
+        for case in cases
+        for name, flags in counters.items()
+    }
+    shipped = sorted((ROOT / "libbpf_ctypes" / "data").glob("*/kprobe.bpf.o"))
+    for name, obj in {
+        "the load": objects["sent with COUNTERS"],
+        "the load without COUNTERS": objects["sent without COUNTERS"],
+        **{f"{obj.parent.name}/{obj.name}": obj for obj in shipped},
+    }.items():
+        session.keep("kernel", 0, name, {"instructions": instructions(obj)})
     with statistics():
-        for number, name in session.each_round(names):
-            what, _, counters = name.partition(" ")
+        for number, name in session.each_round(objects):
+            case = next(case for key, case in cases.items() if name.startswith(key))
             program = Program()
-            reader = session.peers.c_reader(name, objects[counters], "512")
+            reader = session.peers.c_reader(name, objects[name], "512")
             record = session.run(
                 "kernel",
                 number,
                 name,
-                loads[what],
+                case.load,
                 reader,
-                pid=_NOBODY if what == "filtered" else None,
+                pid=case.pid,
                 watch=program.look,
+                delivers=not (case.flags or case.pid),
             )
             if record is not None:
                 record.update(program.figures())

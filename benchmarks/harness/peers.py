@@ -23,12 +23,9 @@ class Peers:
     """All readers by name; ``missing`` says why one is not there."""
 
     def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+        self.setup = setup
         self.missing = setup.missing
-        self.python = setup.python
-        self.library = setup.library
         self.load = setup.load_object()
-        self.load_without_counters = setup.load_object("-DNO_COUNTERS", name="plain.bpf.o")
         self.load_openat = setup.load_object("-DONLY_SYSCALL=__NR_openat", name="openat.bpf.o")
 
     def get(self, name: str) -> Reader:
@@ -53,7 +50,7 @@ class Peers:
     def _python(self, name: str, script: str, *options: str) -> Reader:
         def command(pid: int, _scratch: Path) -> list[str]:
             script_path = str(_READERS / script)
-            return [self._setup.python, script_path, str(self.load), str(pid), *options]
+            return [self.setup.python, script_path, str(self.load), str(pid), *options]
 
         return Reader(name, command, never_idle="--busy-thread" in options)
 
@@ -62,7 +59,7 @@ class Peers:
         obj = self.load_openat if openat else self.load
 
         def command(pid: int, _scratch: Path) -> list[str]:
-            words = [self._setup.python, str(_READERS / "ebpf_tool.py"), "sys_enter", "kprobe"]
+            words = [self.setup.python, str(_READERS / "ebpf_tool.py"), "sys_enter", "kprobe"]
             return [*words, _FUNCTION, "-p", str(pid), "--object", str(obj), *options]
 
         return Reader(name, command, "Listening for events", _tool_counts)
@@ -76,9 +73,7 @@ class Peers:
 
     def c_reader(self, name: str, obj: Path, *options: str) -> Reader:
         """The reader in C on an object."""
-        return Reader(
-            name, lambda pid, _: [str(self._setup.c_reader), str(obj), str(pid), *options]
-        )
+        return Reader(name, lambda pid, _: [str(self.setup.c_reader), str(obj), str(pid), *options])
 
     def _bcc(self, name: str) -> Reader:
         options = {"BCC": [], "BCC, best": ["--best"]}[name]
@@ -86,7 +81,7 @@ class Peers:
         return Reader(
             name,
             lambda pid, _: [SYSTEM_PYTHON, script, *options, str(pid)],
-            environment=self._setup.bcc_environment,
+            environment=self.setup.bcc_environment,
         )
 
     def _bpftrace(self, name: str) -> Reader:
@@ -111,27 +106,27 @@ class Peers:
 
     def _pylibbpf(self, name: str) -> Reader:
         def command(pid: int, _scratch: Path) -> list[str]:
-            obj = self._setup.load_object(f"-DTARGET_PID={pid}", name="pylibbpf.bpf.o")
-            return [self._setup.python, str(_READERS / "pylibbpf_reader.py"), str(obj)]
+            obj = self.setup.load_object(f"-DTARGET_PID={pid}", name="pylibbpf.bpf.o")
+            return [self.setup.python, str(_READERS / "pylibbpf_reader.py"), str(obj)]
 
         return Reader(name, command)
 
     def starts(self) -> dict[str, tuple[list[str], dict[str, str]]]:
         """The commands that put a uprobe on the library's function, and their environments."""
-        target = f"{self._setup.library}:target"
-        tool = [self._setup.python, str(_READERS / "ebpf_tool.py"), target, "kprobe", "target"]
+        target = f"{self.setup.library}:target"
+        tool = [self.setup.python, str(_READERS / "ebpf_tool.py"), target, "kprobe", "target"]
         script = f'uprobe:{target} {{ printf("[%d] %s: timestamp=%lu\\n", pid, comm, nsecs); }}'
         bcc = [SYSTEM_PYTHON, str(_READERS / "bcc_reader.py"), "--uprobe", target]
         commands: dict[str, tuple[list[str], dict[str, str]]] = {
             "command": (tool, {}),
             "bpftrace": (["bpftrace", "-e", script], {}),
-            "BCC": (bcc, self._setup.bcc_environment),
+            "BCC": (bcc, self.setup.bcc_environment),
         }
         return {name: it for name, it in commands.items() if name not in self.missing}
 
 
-#: Events at which our reader notes its resident memory.
-MEMORY_AT = ("1000000", "2000000", "10000000", "20000000", "50000000")
+#: Events at which our reader notes its resident memory; it does at the end, too.
+MEMORY_AT = ("100000", "1000000", "2000000", "5000000", "10000000", "20000000")
 
 
 def getppid(*arguments: object, cpus: tuple[int, ...] = ()) -> Load:

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Callable, NamedTuple
 
-#: The producer's result line and the read after it: see load/producer.c.
-OTHER_CALLS = 2
+#: Of the producer, beside those that it is asked for: see load/producer.c.
+WRITES_AND_READS = 4
 
 _READY_SECONDS = 30.0
 _END_SECONDS = 20.0
@@ -27,6 +27,9 @@ _END_SECONDS = 20.0
 _IDLE_SECONDS = 0.16
 _IDLE_NS = 1_500_000
 _DRAIN_SECONDS = 20.0
+
+
+Watch = Callable[[int, str], None]
 
 
 class FailedError(Exception):
@@ -162,7 +165,8 @@ class Machine:
         reader: Reader | None = None,
         *,
         pid: int | None = None,
-        watch: Callable[[int, str], None] | None = None,
+        watch: Watch | None = None,
+        delivers: bool = True,
     ) -> dict[str, Any]:
         """One run; its raw figures.
 
@@ -170,19 +174,20 @@ class Machine:
             reader: None: the producer alone.
             pid: the process that is traced, if not the producer.
             watch: called with the reader's number and "begin", "end" while it is attached.
+            delivers: whether an event is to come for each call.
         """
         with self.producer(load) as producer:
             if reader is None:
+                _warm_up(producer)
                 return _produce(producer)
             with self.reader(reader, producer.pid if pid is None else pid) as (process, scratch):
-                before = cpu_ns(process.pid)
+                warm = _warm_up(producer)
+                before = cpu_ns(process.pid) if reader.never_idle else _await_idle(process)
                 if watch:
                     watch(process.pid, "begin")
                 result = _produce(producer)
                 if not reader.never_idle:
-                    used, drained = _await_idle(process)
-                    result["cpu_ns"] = used - before
-                    result["drained"] = drained
+                    result["cpu_ns"] = _await_idle(process) - before
                 if watch:
                     watch(process.pid, "end")
                 result["hwm_kib"] = memory_kib(process.pid, "VmHWM")
@@ -191,21 +196,33 @@ class Machine:
                     raise FailedError(f"it ended with status {status}: {last_words(scratch)}")
                 counts = (reader.counts or json_counts)(scratch)
         result.update(counts)
-        if pid is None and "events" in counts:
-            result["sent"] = result["calls"] + (OTHER_CALLS if load.syscall == "getppid" else 0)
-            result["missing"] = result["sent"] - counts["events"]
+        if delivers:
+            others = WRITES_AND_READS if load.syscall == "getppid" else 0
+            result["events"] -= warm + others
+            result["missing"] = result["calls"] - result["events"]
         return result
 
 
-def _produce(producer: subprocess.Popen[str]) -> dict[str, Any]:
+def _next(producer: subprocess.Popen[str]) -> list[int]:
+    """Lets the producer go on; the numbers that it prints then."""
     assert producer.stdin is not None
     assert producer.stdout is not None
     producer.stdin.write("s")
     producer.stdin.flush()
-    words = producer.stdout.readline().split()
-    if len(words) != 2:
+    numbers = [int(word) for word in producer.stdout.readline().split()]
+    if not numbers:
         raise FailedError("the producer ended without its result")
-    return {"calls": int(words[0]), "elapsed_ns": int(words[1])}
+    return numbers
+
+
+def _warm_up(producer: subprocess.Popen[str]) -> int:
+    """A few events, which are not measured: imports and first times are no cost per event."""
+    return _next(producer)[0]
+
+
+def _produce(producer: subprocess.Popen[str]) -> dict[str, Any]:
+    calls, elapsed = _next(producer)
+    return {"calls": calls, "elapsed_ns": elapsed}
 
 
 def _await_ready(process: subprocess.Popen[Any], reader: Reader, scratch: Path) -> None:
@@ -233,18 +250,18 @@ def last_words(scratch: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _await_idle(process: subprocess.Popen[Any]) -> tuple[int, bool]:
-    """Waits until the reader has nothing to do; its CPU time then, and whether it came so far."""
+def _await_idle(process: subprocess.Popen[Any]) -> int:
+    """Waits until the reader has nothing to do; the CPU time it took by then."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     used = cpu_ns(process.pid)
     while time.monotonic() < deadline:
         time.sleep(_IDLE_SECONDS)
         before, used = used, cpu_ns(process.pid)
         if used - before < _IDLE_NS:
-            return used, True
+            return used
         if process.poll() is not None:
             raise FailedError(f"it ended by itself with status {process.returncode}")
-    return used, False
+    raise FailedError(f"it was still busy {_DRAIN_SECONDS:.0f} seconds after the last event")
 
 
 def cpu_ns(pid: int) -> int:

@@ -42,13 +42,13 @@ def derive(record: Record, untraced_ns: float | None = None) -> dict[str, float]
         figures["calls_per_s"] = record["calls"] * 1e9 / record["elapsed_ns"]
         if untraced_ns is not None:
             figures["tax_ns"] = figures["ns_per_call"] - untraced_ns
-        if record.get("events"):
+        if record.get("events", 0) > 0:
             figures["events_per_s"] = record["events"] * 1e9 / record["elapsed_ns"]
             if "cpu_ns" in record:
                 figures["cpu_ns_per_event"] = record["cpu_ns"] / record["events"]
     if "missing" in record:
         figures["missing"] = max(0, record["missing"])
-        figures["missing_share"] = figures["missing"] / record["sent"]
+        figures["missing_share"] = figures["missing"] / record["calls"]
     if record.get("run_cnt"):
         figures["ns_per_run"] = record["run_time_ns"] / record["run_cnt"]
     for name in ("hwm_kib", "instructions"):
@@ -108,10 +108,15 @@ def lossless_rate(records: list[Record], reader: str) -> float | None:
 
 
 def memory_growth_mib(records: list[Record]) -> float | None:
-    """How much more was resident at the end than at the first count noted."""
+    """How much more was resident at the end than after the first million events.
+
+    Of a run that is too short for that: than at the first count noted.
+    """
     for record in records:
         if record["row"] == "memory":
-            resident = [kib for _, kib in sorted((int(n), k) for n, k in record["memory"].items())]
+            noted = sorted((int(events), kib) for events, kib in record["memory"].items())
+            later = [kib for events, kib in noted if events >= 1_000_000]
+            resident = later if len(later) > 1 else [kib for _, kib in noted]
             return (resident[-1] - resident[0]) / 1024 if len(resident) > 1 else None
     return None
 
@@ -136,7 +141,7 @@ def figures(records: list[Record]) -> list[Figure]:
     slow, fast = (get("curve", f"ours at {rate}", cpu) for rate in (10_000, "flat out"))
     alone, busy = (get("threads", name, "events_per_s") for name in ("ours", "ours, busy thread"))
     with_counters, without = (
-        get("kernel", f"sent {name} COUNTERS", "ns_per_run") for name in ("with", "without")
+        get("kernel", f"no output {name} COUNTERS", "ns_per_run") for name in ("with", "without")
     )
     counters = None if with_counters is None or without is None else with_counters - without
     batches = "ours, batches"

@@ -8,7 +8,7 @@ import time
 from typing import Callable
 
 from . import kernel_side, start
-from .peers import MEMORY_AT, getppid, openat
+from .peers import getppid, openat
 from .process import FailedError, say
 from .session import UNTRACED, Session
 from .setup import ROOT
@@ -58,20 +58,20 @@ def rate(session: Session) -> None:
         for fraction in _FRACTIONS:
             per_second = int(flat_out * fraction)
             load = getppid("rate", per_second, calls / per_second)
-            record = session.run("rate, paced", 0, name, load, rate=per_second)
+            record = session.run("rate, paced", 0, name, load, asked_per_s=per_second)
             if record is None or not record["missing"]:
                 break
 
 
 def memory(session: Session) -> None:
     """Flat out for long: peak memory, and what is resident at some counts of events."""
-    calls = 2_000_000 if session.quick else int(MEMORY_AT[-1])
+    calls = 2_000_000 if session.quick else 50_000_000
     session.run("memory", 0, "ours, memory", getppid("calls", calls))
 
 
 def curve(session: Session) -> None:
     """CPU per event from a slow producer to one flat out."""
-    seconds = 0.3 if session.quick else 1.0
+    seconds = 0.3 if session.quick else 0.6
     too_slow = set()
     for number in range(session.rounds):
         for rate_per_s in (*CURVE_RATES, 0):
@@ -101,7 +101,7 @@ def threads(session: Session) -> None:
 def merge(session: Session) -> None:
     """The command with events of one CPU and of two, sorted by time and not."""
     help_text = subprocess.run(
-        [session.peers.python, str(ROOT / "bin" / "ebpf-tool"), "--help"],
+        [session.peers.setup.python, str(ROOT / "bin" / "ebpf-tool"), "--help"],
         capture_output=True,
         text=True,
         check=False,

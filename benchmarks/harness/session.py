@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .peers import Peers
-from .process import FailedError, Load, Machine, Reader, say
+from .process import FailedError, Load, Machine, Reader, Watch, say
 
 #: One run, or one figure of a row: what went in, and what was measured.
 Record = dict[str, Any]
@@ -54,16 +54,19 @@ class Session:
         name: str,
         load: Load,
         reader: Reader | None = None,
+        *,
+        pid: int | None = None,
+        watch: Watch | None = None,
+        delivers: bool = True,
         **more: Any,
     ) -> Record | None:
-        """One run of a reader by name; None: it failed, now or before."""
+        """One run of a reader by name, kept with MORE; None: it failed, now or before."""
         if self.failed(row, name):
             return None
-        pid, watch = more.pop("pid", None), more.pop("watch", None)
         try:
             if reader is None and name != UNTRACED:
                 reader = self.peers.get(name)
-            figures = self.machine.run(load, reader, pid=pid, watch=watch)
+            figures = self.machine.run(load, reader, pid=pid, watch=watch, delivers=delivers)
         except FailedError as error:
             self.fail(row, name, error)
             return None

@@ -7,6 +7,7 @@ process maps the library, and looks at the function's first bytes.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import time
@@ -38,11 +39,12 @@ class Function:
 
 def start(session: Session) -> None:
     """Each command's time from just before its start to the breakpoint."""
-    function = Function(str(session.peers.library))
+    function = Function(str(session.peers.setup.library))
     commands = session.peers.starts()
     for name in ("command", "bpftrace", "BCC"):
         if name not in commands:
             session.fail("start", name, session.peers.missing[name])
+    os.sched_setaffinity(0, {session.machine.producer_cpu})  # who spins, spins elsewhere
     for number, name in session.each_round(commands):
         if session.failed("start", name):
             continue
@@ -72,3 +74,4 @@ def start(session: Session) -> None:
         finally:
             if process is not None:
                 machine.kill(process)
+    os.sched_setaffinity(0, {session.machine.reader_cpu})

@@ -7,12 +7,13 @@
  *   producer CPUS SYSCALL rate R S          R calls a second of each thread, for S seconds
  *
  * CPUS is a list of CPU numbers, one thread for each: 0 or 0,1. SYSCALL is getppid,
- * or openat of a file that is not there. It starts at the first byte on stdin,
- * prints its calls and nanoseconds, and waits for the end of stdin.
+ * or openat of a file that is not there. At the first byte on stdin it makes
+ * WARM_UP calls and says so; at the second it does its work, prints its calls and
+ * nanoseconds, and waits for the end of stdin.
  *
- * A single thread makes no other system call between the two: clock_gettime is
- * the vDSO's. A tracer that is attached before the start, and stays, also sees the
- * write of the result and the read that waits for the end: OTHER_CALLS.
+ * A single thread makes no other system call meanwhile: clock_gettime is the
+ * vDSO's. A tracer that is attached before the first byte, and stays, also sees two
+ * writes, and the two reads after them.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -29,6 +30,7 @@
 
 #define MAX_THREADS 64
 #define NSEC 1000000000ULL
+#define WARM_UP 256		/* whatever a reader does at its first event, it does now */
 #define LOOK 256		/* calls between two looks at the clock */
 #define STEP_NSEC 20000		/* a paced thread makes the calls that are due so often */
 
@@ -147,6 +149,10 @@ int main(int argc, char **argv)
 	pin(threads[0].cpu);
 	now();			/* sets up what the vDSO needs */
 	if (read(0, &byte, 1) != 1)
+		return 1;
+	call(WARM_UP);
+	length = snprintf(line, sizeof(line), "%d\n", WARM_UP);
+	if (write(1, line, length) != (ssize_t)length || read(0, &byte, 1) != 1)
 		return 1;
 	for (i = 1; i < count; i++)
 		if (pthread_create(&threads[i].id, NULL, run, &threads[i]))

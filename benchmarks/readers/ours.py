@@ -58,10 +58,13 @@ class Counts:
         self.memory: dict[int, int] = {}  # events: resident KiB
         self._memory_at = sorted(memory_at)
 
-    def note_memory(self) -> None:
-        while self._memory_at and self.events >= self._memory_at[0]:
+    def note_memory(self, *, end: bool = False) -> None:
+        """Notes what is resident, at the counts asked for and at the end."""
+        if end or (self._memory_at and self.events >= self._memory_at[0]):
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            self.memory[self._memory_at.pop(0)] = pages * resource.getpagesize() // 1024
+            self.memory[self.events] = pages * resource.getpagesize() // 1024
+        while self._memory_at and self.events >= self._memory_at[0]:
+            del self._memory_at[0]
 
 
 def polls(buffer: Any, poll: Any) -> Iterator[Any]:
@@ -130,6 +133,7 @@ def main() -> None:
                 with obj.programs["syscall_kprobe"].attach_raw_tracepoint("sys_enter"):
                     os.write(1, b"attached\n")
                     read(buffer, counts)
+                    counts.note_memory(end=True)
             finally:
                 stopping.set()
             result = {"events": counts.events, "lost": buffer.lost, "memory": counts.memory}
