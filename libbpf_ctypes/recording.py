@@ -25,6 +25,10 @@ _CHUNK = struct.Struct("<III")
 _DAY = 86400
 
 
+#: Bytes of samples in a chunk; a chunk that a full disk cuts is lost.
+_PIECE = 1 << 15
+
+
 class RecordingWriter:
     """Writes a recording. Each chunk is one write: what was written before a kill is readable.
 
@@ -56,7 +60,7 @@ class RecordingWriter:
         parts: list[bytes] = []
         size = count = 0
         for cpu, data in samples:
-            if size + _SAMPLE.size + len(data) > form.MAX_PAYLOAD:
+            if size and size + _SAMPLE.size + len(data) > _PIECE:
                 self._write_samples(parts, count)
                 parts, size, count = [], 0, 0
             parts += _SAMPLE.pack(cpu, len(data)), data
