@@ -56,6 +56,11 @@ def default_pages() -> int:
     return 1 << max(pages, 1).bit_length() - 1
 
 
+def pages_for(size: int) -> int:
+    """Pages of a buffer that holds SIZE bytes: a power of two."""
+    return 1 << max(0, -(-size // PAGE_SIZE) - 1).bit_length()
+
+
 def check_pages(operation: str, pages: int) -> None:
     """Raises BpfError unless a buffer can have so many pages."""
     if not 1 <= pages <= _MAX_PAGES or pages & (pages - 1):

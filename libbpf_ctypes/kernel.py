@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 from functools import lru_cache
@@ -82,6 +81,8 @@ def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[st
         and (f[:4] == name[:4] or f[-4:] == name[-4:])
         and len(letters.symmetric_difference(f)) <= 4
     ]
+    import difflib
+
     near = difflib.get_close_matches(name, similar, limit, 0.7)
     longer = sorted((f for f in functions if name in f and f != name), key=len)
     return list(dict.fromkeys(variants + near + longer))[:limit]

@@ -17,6 +17,7 @@ from ._ffi import lib
 from ._handle import Handle
 from ._interrupts import interrupts_held
 from ._perf_open import Callbacks, check_pages, open_buffers, wakeup_events
+from ._perf_open import pages_for as pages_for
 from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
 from .enums import MapType
 from .errors import BpfError, ClosedError

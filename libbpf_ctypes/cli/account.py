@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from typing import NamedTuple
 
+from ..errors import BpfError
 from ..events import Counters
+from ..maps import Map
 from .console import Console
 
 
@@ -61,3 +65,25 @@ def _why_nothing(function: str, counters: Counters) -> str:
         f"No event: {function} was not called. Callers that the compiler inlined it into do not "
         "count, and another function may do the work: try one of its callers."
     )
+
+
+def await_calls_in_flight(counters: Map) -> None:
+    """Waits, for a tenth of a second at most, until each call seen was sent or not.
+
+    A task may be preempted in the middle of the program when it is detached.
+    """
+    for _ in range(10):
+        now = read_counters(counters)
+        if now.seen == now.filtered + now.sent + now.refused:
+            return
+        time.sleep(0.01)
+
+
+def read_counters(counters: Map) -> Counters:
+    """The sum of the CPUs' counters."""
+    layout = struct.Struct("=4Q")
+    if counters.value_size != layout.size:
+        reason = f"its values have {counters.value_size} bytes, not {layout.size}"
+        raise BpfError(f"read map {counters.name}", None, reason)
+    rows = [layout.unpack(value) for value in counters.lookup_percpu(bytes(4))]
+    return Counters(*(sum(column) for column in zip(*rows)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..btf import Btf, Parameter, Type
+from ..btf import Btf, Kind, Parameter, Type
 from ..errors import BpfError
 from ..kernel import Kallsyms
-from .text import argument_formatter, escape
+from .text import escape
 
 
 class Argument(NamedTuple):
@@ -61,3 +61,21 @@ def _parameters(module: str, name: str) -> tuple[Parameter, ...]:
                     raise
         with Btf.module(module, kernel) as types:
             return types.parameters(name)
+
+
+def argument_formatter(kind: Type | None) -> Callable[[int], str]:
+    """How a register is printed that holds a value of this type; as it is without one.
+
+    Callers leave the upper half of a register undefined where the type is
+    narrower: the value is cut to the type's width.
+    """
+    if kind is None:
+        return str
+    if kind.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64) and 0 < kind.size <= 8:
+        mask, sign = (1 << 8 * kind.size) - 1, 1 << 8 * kind.size - 1
+        if kind.is_bool:
+            return lambda value: "true" if value & mask else "false"
+        if kind.signed:
+            return lambda value: str(((value & mask) ^ sign) - sign)
+        return lambda value: str(value & mask)
+    return hex

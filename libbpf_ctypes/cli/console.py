@@ -10,6 +10,7 @@ import threading
 import time
 
 from ..errors import BpfError
+from ..log import logger as libbpf_logger
 from .output import Output, OutputClosedError
 from .text import escape
 
@@ -17,15 +18,21 @@ from .text import escape
 _PATIENCE = 0.05
 
 
-class _DebugHandler(logging.Handler):
-    """libbpf's own messages; they quote names out of the object."""
+class _LogHandler(logging.Handler):
+    """The library's warnings; with VERBOSE all it logs, and libbpf's own messages."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(self, console: Console, verbose: bool) -> None:
+        super().__init__(logging.DEBUG if verbose else logging.WARNING)
         self._console = console
+        self._verbose = verbose
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.debug(escape(record.getMessage()))
+        text = escape(record.getMessage())  # it quotes names out of the object
+        if record.name == libbpf_logger.name or record.levelno < logging.WARNING:
+            if self._verbose:
+                self._console.debug(text)
+        else:
+            self._console.warning(text)
 
 
 class Console:
@@ -37,9 +44,9 @@ class Console:
         self._output: Output | None = None
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or no file
             self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
+        logger = logging.getLogger(__package__.rpartition(".")[0])
+        logger.addHandler(_LogHandler(self, verbose))
         if verbose:
-            logger = logging.getLogger(__package__.rpartition(".")[0])
-            logger.addHandler(_DebugHandler(self))
             logger.setLevel(logging.DEBUG)
 
     def debug(self, text: str) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import platform
 import signal
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -15,30 +14,27 @@ from typing import Any, NamedTuple
 
 from .. import kernel
 from ..errors import BpfError
-from ..events import SYSCALL_EVENT_SCHEMA, Counters, SyscallEvent
+from ..events import SYSCALL_EVENT_SCHEMA, SyscallEvent
 from ..maps import Map
 from ..object import BpfObject
 from ..paths import KPROBE_OBJECT
-from ..perf_buffer import PerfBuffer
+from ..perf_buffer import PerfBuffer, pages_for
 from . import usage
-from .account import Account, tell
+from .account import Account, await_calls_in_flight, read_counters, tell
 from .argument import Argument, first_argument
 from .console import Console, wants_debug
 from .deadline import Deadline
-from .lines import LineOptions, line_formatter, read_line_options, sample_decoder
-from .output import Output, OutputClosedError
+from .lines import LineOptions, line_formatter, read_line_options
+from .output import Output
 from .recorder import Recorder
+from .stream import Stream
 from .text import WallClock
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 
-#: After the deadline the probe is off; what the buffers hold is read for so long.
-DRAIN_SECONDS = 0.15
-
-#: With no event for so many seconds, look whether somebody still reads the output.
-_LOOK_AFTER = 1.0
-
 _YEARS = 10 * 366 * 86400
+
+_BUFFER_MAX = 1 << 32
 
 
 class Options(NamedTuple):
@@ -49,6 +45,8 @@ class Options(NamedTuple):
     include_self: bool
     lines: LineOptions
     record: str | None
+    buffer: int  # bytes of each CPU's; 0: the library's default
+    unsorted: bool
     object: Path
     quiet: bool
     debug: bool
@@ -67,6 +65,8 @@ def read_options(words: dict[str, Any]) -> Options:
         include_self=words["--include-self"],
         lines=read_line_options(words),
         record=words["--record"],
+        buffer=0 if words["--buffer"] is None else usage.size(words, "--buffer", _BUFFER_MAX),
+        unsorted=words["--unsorted"],
         object=KPROBE_OBJECT if words["--object"] is None else Path(words["--object"]),
         quiet=words["--quiet"],
         debug=wants_debug(words["--verbose"]),
@@ -93,9 +93,7 @@ class _Trace:
         self._stopping = False
         self._buffer: PerfBuffer[Any] | None = None
         self._recorder: Recorder | None = None
-        self._delivered = 0
-        self._reader_left = False  # the reader of stdout
-        self._drained = False
+        self._stream: Stream | None = None
         self._lost_said = 0
         self._lost_said_at = 0.0
         self._clock = WallClock()
@@ -114,32 +112,37 @@ class _Trace:
             self._catch_signals()  # not before: the file may be a pipe that nobody writes to
             self._prepare(obj)
             obj.load()
-            argument = first_argument(options.function, raw=options.lines.raw_args)
             output = self._open_output()
             with self._open_buffer(obj.maps[EVENTS]) as self._buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
-                    self._start_recording(argument)
                     deadline = Deadline(link, options.seconds, self._console)
+                    argument = first_argument(options.function, raw=options.lines.raw_args)
+                    self._start_recording(argument)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
-                    try:
-                        self._listen(self._buffer, output, argument, deadline.end)
-                    except BpfError:  # what came before it was traced
-                        output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
-                        raise
+                    stream = self._start_stream(self._buffer, output, argument)
+                    stream.listen(deadline.end)
                     duration = deadline.detach()
-                _await_calls_in_flight(obj.maps[COUNTERS])
-                if not self._reader_left:
-                    self._drain(self._buffer, output, argument)
+                await_calls_in_flight(obj.maps[COUNTERS])
+                if not stream.reader_left:
+                    stream.drain()
                 account = Account(
-                    _read_counters(obj.maps[COUNTERS]),
-                    self._delivered,
+                    read_counters(obj.maps[COUNTERS]),
+                    stream.delivered,
                     self._buffer.lost,
                     duration,
-                    self._reader_left,
-                    self._drained,
+                    stream.reader_left,
+                    stream.drained,
                 )
                 return self._account(account, output)
+
+    def _start_stream(self, buffer: PerfBuffer[Any], output: Output, argument: Argument) -> Stream:
+        format_events = self._formatter(argument)
+        merge = not self._options.unsorted
+        self._stream = Stream(buffer, output, format_events, self._recorder, merge=merge)
+        if self._stopping:  # a signal came before there was a stream
+            self._stream.stop()
+        return self._stream
 
     def _open_output(self) -> Output:
         """Where the lines go."""
@@ -152,9 +155,10 @@ class _Trace:
 
     def _open_buffer(self, events: Map) -> PerfBuffer[Any]:
         """The buffer of events: raw ones for a recording, which are decoded later."""
+        pages = pages_for(self._options.buffer) if self._options.buffer else None
         if self._options.record is None:
-            return PerfBuffer(events, SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost)
-        return PerfBuffer(events, on_lost=self._say_lost, with_cpu=True)
+            return PerfBuffer(events, SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost, pages=pages)
+        return PerfBuffer(events, on_lost=self._say_lost, pages=pages, with_cpu=True)
 
     def _start_recording(self, argument: Argument) -> None:
         """Opens the recording. Only now: a probe that is refused must not cost an older one."""
@@ -184,8 +188,8 @@ class _Trace:
     def _catch_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
             self._stopping = True
-            if self._buffer is not None:
-                self._buffer.wake()
+            if self._stream is not None:
+                self._stream.stop()
 
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
@@ -203,70 +207,19 @@ class _Trace:
         obj.variables["target_pid"].value = self._options.lines.pid
         obj.variables["tracer_pid"].value = self._tracer
 
-    def _listen(
-        self,
-        buffer: PerfBuffer[Any],
-        output: Output,
-        argument: Argument,
-        end: float | None,
-    ) -> None:
-        """Prints events until the deadline, a signal, or nobody reads any more."""
-        format_events = self._formatter(argument)
-        try:
-            while not self._stopping:
-                now = time.monotonic()
-                if end is not None and now >= end:
-                    break
-                if not output.blocked():
-                    waits = [w for w in (output.due(), end and end - now) if w is not None]
-                    events = buffer.poll(min([*waits, _LOOK_AFTER]))
-                    if events:
-                        self._delivered += len(events)
-                        output.add(format_events(events))
-                    else:
-                        output.check_reader()
-                # A slow reader must not keep us from the deadline, nor from a signal.
-                output.flush(now + 0.1 if end is None else min(end, now + 0.1))
-        except OutputClosedError:
-            self._reader_left = True
-
-    def _drain(self, buffer: PerfBuffer[Any], output: Output, argument: Argument) -> None:
-        """Prints what the buffers still hold, for a bounded time."""
-        format_events = self._formatter(argument)
-        end = time.monotonic() + DRAIN_SECONDS
-        try:
-            while not output.blocked() and time.monotonic() < end:
-                events = buffer.poll(0)
-                if not events:
-                    self._drained = True
-                    break
-                self._delivered += len(events)
-                output.add(format_events(events))
-                output.flush(end)
-            output.flush(end, force=True)
-        except OutputClosedError:
-            self._reader_left = True
-
-    def _formatter(self, argument: Argument) -> Callable[[list[Any]], str]:
-        """A function that makes lines of what the buffer gives, and records that before."""
+    def _formatter(self, argument: Argument) -> Callable[[list[SyscallEvent]], str]:
+        """A function that makes lines of events."""
         lines, recorder, clock = self._options.lines, self._recorder, self._clock
         format_events = line_formatter(lines, argument, clock)
-        wall = lines.time == "wall"
+        if lines.time != "wall":
+            return format_events
 
         def format_now(events: list[SyscallEvent]) -> str:
-            if wall:
+            if recorder is None or recorder.failed:  # else the clock is the recording's
                 clock.adjust()
             return format_events(events)
 
-        if recorder is None:
-            return format_now
-        decode = sample_decoder(recorder.header)
-
-        def record(samples: list[tuple[int, bytes]]) -> str:
-            recorder.add(samples)
-            return (format_now if recorder.failed else format_events)(decode(samples))
-
-        return record
+        return format_now
 
     def _say_lost(self, cpu: int, count: int) -> None:
         """Tells of losses while they happen, at most once a second."""
@@ -284,7 +237,7 @@ class _Trace:
         if self._recorder is not None:
             self._recorder.end(account)
             good = good and not self._recorder.failed
-        if output.unwritten() and not self._reader_left:
+        if output.unwritten() and not account.reader_left:
             lines = f"{output.unwritten()} lines were not written"
             self._console.error(f"{lines}: nobody reads the output.")
             good = False
@@ -306,25 +259,3 @@ def _check_process(pid: int) -> None:
     if int(group) != pid:
         reason = f"it is a thread of process {group}"
         raise BpfError(f"trace process {pid}", None, reason, hint=f"Use -p {group}.")
-
-
-def _await_calls_in_flight(counters: Map) -> None:
-    """Waits, for a tenth of a second at most, until each call seen was sent or not.
-
-    A task may be preempted in the middle of the program when it is detached.
-    """
-    for _ in range(10):
-        now = _read_counters(counters)
-        if now.seen == now.filtered + now.sent + now.refused:
-            return
-        time.sleep(0.01)
-
-
-def _read_counters(counters: Map) -> Counters:
-    """The sum of the CPUs' counters."""
-    layout = struct.Struct("=4Q")
-    if counters.value_size != layout.size:
-        reason = f"its values have {counters.value_size} bytes, not {layout.size}"
-        raise BpfError(f"read map {counters.name}", None, reason)
-    rows = [layout.unpack(value) for value in counters.lookup_percpu(bytes(4))]
-    return Counters(*(sum(column) for column in zip(*rows)))

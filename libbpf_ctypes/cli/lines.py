@@ -12,7 +12,7 @@ from ..recording_format import Header, schema_of
 from ..schema import Schema
 from . import usage
 from .argument import Argument
-from .text import WallClock, escape, format_boot, format_ns
+from .text import Memo, WallClock, escape, format_boot
 
 _PID_MAX = 1 << 22
 
@@ -40,18 +40,25 @@ def line_formatter(
     options: LineOptions, argument: Argument, clock: WallClock
 ) -> Callable[[Iterable[SyscallEvent]], str]:
     """A function that makes lines of events, by the clock as it then is."""
-    label, value = argument.label, argument.format
-    show_tid = options.show_tid
-    timestamp = {"ns": format_ns, "boot": format_boot, "wall": clock.format}[options.time]
+    values = Memo(argument.format)
+    formats: dict[str, Callable[[int], str]] = {
+        "ns": str,
+        "boot": format_boot,
+        "wall": clock.format,
+    }
+    timestamp = formats[options.time]
+
+    def caller(key: tuple[int, int, str]) -> str:
+        pid, tid, comm = key
+        who = f"{pid}/{tid}" if options.show_tid else str(pid)
+        return f"[{who}] {escape(comm)}: {argument.label}="
+
+    callers = Memo(caller)
 
     def format_events(events: Iterable[SyscallEvent]) -> str:
         return "".join(
             [
-                f"[{pid}/{tid}] {escape(comm)}: {label}={value(register)}, "
-                f"timestamp={timestamp(ns)}\n"
-                if show_tid
-                else f"[{pid}] {escape(comm)}: {label}={value(register)}, "
-                f"timestamp={timestamp(ns)}\n"
+                f"{callers[pid, tid, comm]}{values[register]}, timestamp={timestamp(ns)}\n"
                 for pid, tid, register, ns, comm in events
             ]
         )

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from typing import Any
 
-from ..btf import Kind, Type
+#: How many texts a Memo keeps.
+_MAX_TEXTS = 4096
 
 
-@lru_cache(maxsize=1024)
+class Memo(dict[Any, str]):
+    """Texts that were made before, by what they were made of: a look-up is faster than a call.
+
+    Args: make: the function that makes one.
+    """
+
+    def __init__(self, make: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> str:
+        if len(self) >= _MAX_TEXTS:
+            self.clear()
+        text = self[key] = self._make(key)
+        return text
+
+
 def escape(text: str) -> str:
     r"""TEXT without anything a terminal would act on.
 
@@ -34,11 +51,6 @@ def _escape_character(character: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def format_ns(timestamp_ns: int) -> str:
-    """Nanoseconds since boot, as the kernel counts them."""
-    return str(timestamp_ns)
 
 
 def format_boot(timestamp_ns: int) -> str:
@@ -88,27 +100,11 @@ class WallClock:
 
 @lru_cache(maxsize=8)
 def _local_second(seconds: int, zone: int | None) -> tuple[str, str]:
+    from datetime import datetime, timedelta, timezone  # not needed where dates are not
+
     if zone is None:
         moment = datetime.fromtimestamp(seconds).astimezone()
     else:
         moment = datetime.fromtimestamp(seconds, timezone(timedelta(seconds=zone)))
     text = moment.isoformat(timespec="seconds")
     return text[:19], text[19:]
-
-
-def argument_formatter(kind: Type | None) -> Callable[[int], str]:
-    """How a register is printed that holds a value of this type; as it is without one.
-
-    Callers leave the upper half of a register undefined where the type is
-    narrower: the value is cut to the type's width.
-    """
-    if kind is None:
-        return str
-    if kind.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64) and 0 < kind.size <= 8:
-        mask, sign = (1 << 8 * kind.size) - 1, 1 << 8 * kind.size - 1
-        if kind.is_bool:
-            return lambda value: "true" if value & mask else "false"
-        if kind.signed:
-            return lambda value: str(((value & mask) ^ sign) - sign)
-        return lambda value: str(value & mask)
-    return hex

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
-import docopt
-
-from .. import __version__, library_path, library_version
-from ..errors import LibraryError
+from .. import __version__
 from .text import escape
 
 #: Each command's words: what the first is, what it takes, how many, and an example.
@@ -32,6 +28,8 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
     if {"-h", "--help"} & set(words):
         print(doc.strip("\n"), flush=True)
         raise SystemExit(0)
+    import docopt  # what --help does without
+
     try:
         found: dict[str, Any] = docopt.docopt(doc, words, default_help=False)
     except docopt.DocoptExit:
@@ -42,6 +40,9 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
 
 def print_version() -> int:
     """Prints the versions of this package and of libbpf; 0, or 1 without libbpf."""
+    from .._ffi import library_path, library_version
+    from ..errors import LibraryError
+
     status, libbpf = 0, ""
     try:
         libbpf = f"libbpf {library_version()} ({escape(library_path())})"
@@ -69,6 +70,18 @@ def whole_number(words: dict[str, Any], option: str, maximum: int) -> int:
     if not re.fullmatch(r"[0-9]{1,20}", text) or not 1 <= int(text) <= maximum:
         raise UsageError(f"{option} takes a whole number from 1 to {maximum}, not {text!r}")
     return int(text)
+
+
+def size(words: dict[str, Any], option: str, maximum: int) -> int:
+    """The value of OPTION in bytes, as "512K", "4M" or a plain number. Raises: UsageError."""
+    text = words[option]
+    found = re.fullmatch(r"([0-9]{1,12})([KMG]?)(?:i?B)?", text, re.I)
+    units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    value = int(found[1]) * units[found[2].upper()] if found else 0
+    if not 1 <= value <= maximum:
+        most = f"up to {maximum >> 30}G"
+        raise UsageError(f"{option} takes a size as 512K or 16M, {most}, not {text!r}")
+    return value
 
 
 def choice(words: dict[str, Any], option: str, choices: tuple[str, ...]) -> str:
@@ -103,6 +116,8 @@ def _options_of(doc: str, command: str) -> set[str]:
 
 
 def _nearest(word: str, known: Any) -> str:
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), 1)
     return f" (did you mean {near[0]}?)" if near else ""
 

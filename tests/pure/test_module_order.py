@@ -54,6 +54,8 @@ ORDER = [
     "cli.lines",
     "cli.account",
     "cli.recorder",
+    "cli.merge",
+    "cli.stream",
     "cli.kprobe",
     "cli.replay",
 ]

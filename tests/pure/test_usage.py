@@ -76,6 +76,9 @@ WRONG = [
     ("replay a --pidd=5", "did you mean --pid?"),
     ("replay a -p", "option -p needs a value"),
     ("kprobe vfs_read --record", "option --record needs a value"),
+    ("kprobe vfs_read --buffer", "option --buffer needs a value"),
+    ("replay a --buffer=1M", "replay takes no option --buffer"),
+    ("replay a --unsorted", "replay takes no option --unsorted"),
 ]
 
 
@@ -160,6 +163,8 @@ def test_options_as_they_are_read() -> None:
     assert options.record is None
     assert options.quiet
     assert not options.include_self
+    assert options.buffer == 0
+    assert not options.unsorted
     assert options.object.name == "kprobe.bpf.o"
 
 
@@ -202,6 +207,27 @@ def test_processes_that_are_none(text: str) -> None:
     with pytest.raises(usage.UsageError, match="--pid takes a whole number from 1 to") as caught:
         read_options(parse(f"kprobe vfs_read --pid={text}"))
     assert repr(shlex.split(text)[0]) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("4096", 4096),
+        ("512K", 1 << 19),
+        ("16m", 1 << 24),
+        ("1MiB", 1 << 20),
+        ("4G", 1 << 32),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_options(parse(f"kprobe vfs_read --buffer={text}")).buffer == size
+
+
+@pytest.mark.parametrize("text", [*REFUSED_NUMBERS, "0", "0K", "5G", "4M4", "M", "9" * 30, "1T"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(usage.UsageError, match="--buffer takes a size as 512K or 16M, up to 4G"):
+        read_options(parse(f"kprobe vfs_read --buffer={text}"))
 
 
 @pytest.mark.parametrize("text", ["utc", "NS", "''", "n", "ns,boot"])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .tool import ROOT, TOOL, Tool, rest, run, start
+from .tool import LOAD, ROOT, TOOL, Tool, rest, run, start
 
 
 def test_it_prints_events_and_a_summary(slow_load: Tool) -> None:
@@ -297,3 +297,59 @@ def test_ctrl_c_before_it_begins_leaves_no_traceback(tmp_path: Path) -> None:
         process.send_signal(number)
         assert "Traceback" not in process.stderr.read()
         assert process.wait(10) == -number
+
+
+def out_of_order(lines: list[str]) -> int:
+    """How many lines are of an earlier time than the one before them."""
+    times = [int(line.rpartition("=")[2]) for line in lines]
+    return sum(later < earlier for earlier, later in zip(times, times[1:]))
+
+
+def test_lines_of_all_cpus_are_in_the_order_of_their_times(load: Tool) -> None:
+    """Two processes on two CPUs: batches of one CPU each, unless they are merged."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("this machine has one CPU")
+    with subprocess.Popen([sys.executable, "-c", LOAD]) as other:
+        try:
+            os.sched_setaffinity(load.pid, {cpus[0]})
+            os.sched_setaffinity(other.pid, {cpus[1]})
+            merged = run("-d", "1")
+            unsorted = run("-d", "1", "--unsorted")
+        finally:
+            other.kill()
+    for done in (merged, unsorted):
+        assert done.returncode == 0, done.stderr
+        summary = re.search(r"(\d+) events, ", done.stderr)
+        assert summary
+        assert int(summary[1]) == done.stdout.count("\n") > 1000
+    assert out_of_order(unsorted.stdout.splitlines()) > 0
+    # A uprobe's program may be preempted for longer than an event is waited for.
+    lines = merged.stdout.splitlines()
+    assert out_of_order(lines) <= len(lines) // 1000
+
+
+def test_the_buffers_size_is_taken(load: Tool) -> None:
+    """A reader that is stopped keeps what its buffer holds."""
+    kept = {}
+    for size in ("64K", "1M"):
+        process = start("-p", str(load.pid), f"--buffer={size}")
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        load.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        _, err = rest(process)
+        load.send_signal(signal.SIGCONT)
+        summary = re.search(r"(\d+) events, (\d+) lost", err)
+        assert summary, err
+        assert int(summary[2]) > 0
+        kept[size] = int(summary[1])
+    assert kept["1M"] > 4 * kept["64K"]
+
+
+def test_a_buffer_that_nobody_can_have_is_told() -> None:
+    done = run("-d", "1", "--buffer=4G")
+    assert done.returncode == 1
+    assert done.stderr.count("[ERROR]") == 1
+    assert "take fewer pages" in done.stderr or "ewer pages" in done.stderr

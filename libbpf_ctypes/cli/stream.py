@@ -1,0 +1,144 @@
+"""The way of the events: out of the buffer, put in order, recorded, printed."""
+
+from __future__ import annotations
+
+import time
+from operator import itemgetter
+from typing import Any, Callable
+
+from ..errors import BpfError
+from ..events import SyscallEvent
+from ..perf_buffer import PerfBuffer
+from .lines import sample_decoder
+from .merge import PATIENCE, Merger
+from .output import Output, OutputClosedError
+from .recorder import Recorder
+
+#: After the deadline the probe is off; what the buffers hold is read for so long.
+DRAIN_SECONDS = 0.15
+
+#: With no event for so many seconds, look whether somebody still reads the output.
+_LOOK_AFTER = 1.0
+
+#: Of an event, and of a pair of an event and its sample: the event's time.
+_TIME = SyscallEvent._fields.index("timestamp_ns")
+
+
+class Stream:
+    """Reads a buffer and prints its events.
+
+    Args:
+        buffer: of SyscallEvents; of samples with their CPUs where there is a recorder.
+        output: where the lines go.
+        format_events: makes lines of events.
+        recorder: writes the samples, before their lines.
+        merge: put the events of all CPUs in the order of their times.
+
+    Attributes:
+        delivered: events that were read.
+        reader_left: nobody reads the lines any more.
+        drained: the buffers were read until they were empty.
+    """
+
+    def __init__(
+        self,
+        buffer: PerfBuffer[Any],
+        output: Output,
+        format_events: Callable[[list[SyscallEvent]], str],
+        recorder: Recorder | None,
+        *,
+        merge: bool,
+    ) -> None:
+        self._buffer = buffer
+        self._output = output
+        self._format = format_events
+        self._recorder = recorder
+        self._decode = None if recorder is None else sample_decoder(recorder.header)
+        time_of = itemgetter(_TIME) if recorder is None else _time_of_pair
+        self._merger: Merger[Any] | None = Merger(time_of) if merge else None
+        self._stopping = False
+        self.delivered = 0
+        self.reader_left = False
+        self.drained = False
+
+    def stop(self) -> None:
+        """Ends listen(); safe in a signal handler."""
+        self._stopping = True
+        self._buffer.wake()
+
+    def listen(self, end: float | None) -> None:
+        """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
+        output = self._output
+        try:
+            while not self._stopping:
+                now = time.monotonic()
+                if end is not None and now >= end:
+                    break
+                if not output.blocked() and not self._read(self._patience(now, end)):
+                    output.check_reader()
+                # A slow reader must not keep us from the deadline, nor from a signal.
+                output.flush(now + 0.1 if end is None else min(end, now + 0.1))
+        except OutputClosedError:
+            self.reader_left = True
+        except BpfError:  # what came before it was traced
+            self._print(self._held())
+            output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
+            raise
+
+    def drain(self) -> None:
+        """Prints what the buffers still hold, for a bounded time."""
+        output = self._output
+        end = time.monotonic() + DRAIN_SECONDS
+        try:
+            while not output.blocked() and time.monotonic() < end:
+                if not self._read(0):
+                    self.drained = True
+                    break
+                output.flush(end)
+            self._print(self._held())
+            output.flush(end, force=True)
+        except OutputClosedError:
+            self.reader_left = True
+
+    def _patience(self, now: float, end: float | None) -> float:
+        """Seconds to wait for events, before something else is to be done."""
+        waits = [_LOOK_AFTER, self._output.due(), end and end - now]
+        if self._merger is not None and len(self._merger):
+            waits.append(PATIENCE)
+        return min(wait for wait in waits if wait is not None)
+
+    def _read(self, timeout: float) -> bool:
+        """Reads events, and prints those whose turn has come; whether any were read."""
+        found: list[Any] = self._buffer.poll(timeout)
+        self.delivered += len(found)
+        items = found if self._decode is None else self._pairs(found)
+        if self._merger is not None:
+            items = self._merger.add(items, self._buffer.read_until)
+        self._print(items)
+        return bool(found)
+
+    def _pairs(self, samples: list[tuple[int, bytes]]) -> list[Any]:
+        """The samples with their events in front."""
+        assert self._decode is not None
+        try:
+            return list(zip(self._decode(samples), samples))
+        except BpfError:
+            if self._recorder is not None:  # it records what came, whatever it is
+                self._recorder.add(samples)
+            raise
+
+    def _held(self) -> list[Any]:
+        return [] if self._merger is None else self._merger.rest()
+
+    def _print(self, items: list[Any]) -> None:
+        """Records and formats events, or pairs of them with their samples."""
+        if not items:
+            return
+        if self._recorder is not None:
+            self._recorder.add([sample for _event, sample in items])
+            items = [event for event, _sample in items]
+        self._output.add(self._format(items))
+
+
+def _time_of_pair(pair: tuple[SyscallEvent, Any]) -> int:
+    return pair[0].timestamp_ns
