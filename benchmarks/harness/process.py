@@ -221,8 +221,8 @@ def _warm_up(producer: subprocess.Popen[str]) -> int:
 
 
 def _produce(producer: subprocess.Popen[str]) -> dict[str, Any]:
-    calls, elapsed = _next(producer)
-    return {"calls": calls, "elapsed_ns": elapsed}
+    calls, elapsed, busy = _next(producer)
+    return {"calls": calls, "elapsed_ns": elapsed, "busy_ns": busy}
 
 
 def _await_ready(process: subprocess.Popen[Any], reader: Reader, scratch: Path) -> None:

@@ -38,7 +38,7 @@ def derive(record: Record, untraced_ns: float | None = None) -> dict[str, float]
     """What follows from one run: figures per call and per event."""
     figures: dict[str, float] = {}
     if "elapsed_ns" in record:
-        figures["ns_per_call"] = record["elapsed_ns"] / record["calls"]
+        figures["ns_per_call"] = record["busy_ns"] / record["calls"]
         figures["calls_per_s"] = record["calls"] * 1e9 / record["elapsed_ns"]
         if untraced_ns is not None:
             figures["tax_ns"] = figures["ns_per_call"] - untraced_ns
@@ -69,13 +69,14 @@ def medians(records: Iterable[Record]) -> Medians:
     """By row and reader, the median over the rounds of each figure, or the worst (losses)."""
     records = list(records)
     untraced = {
-        (r["row"], r["round"]): r["elapsed_ns"] / r["calls"]
+        (r["row"], r["round"], r.get("asked_per_s")): r["busy_ns"] / r["calls"]
         for r in records
         if r["reader"] == UNTRACED
     }
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {}
     for record in records:
-        figures = derive(record, untraced.get((record["row"], record["round"])))
+        same = record["row"], record["round"], record.get("asked_per_s")
+        figures = derive(record, untraced.get(same))
         rounds.setdefault(record["row"], {}).setdefault(name_of(record), []).append(figures)
     return {
         row: {
@@ -100,11 +101,15 @@ def lossless_rate(records: list[Record], reader: str) -> float | None:
     flat_out = [r for r in records if r["row"] == "rate" and r["reader"] == reader]
     if not flat_out:
         return None
-    paced = [r for r in records if r["row"] == "rate, paced" and r["reader"] == reader]
-    rates = [derive(r)["calls_per_s"] for r in paced if not r["missing"]]
-    if not any(r["missing"] for r in flat_out):
-        rates.append(statistics.median(derive(r)["calls_per_s"] for r in flat_out))
-    return max(rates, default=0.0)
+    runs: dict[object, list[Record]] = {None: flat_out}
+    for record in records:
+        if record["row"] == "rate, paced" and record["reader"] == reader:
+            runs.setdefault(record["asked_per_s"], []).append(record)
+    lossless = [same for same in runs.values() if all(r["missing"] <= 0 for r in same)]
+    return max(
+        (statistics.median(derive(r)["calls_per_s"] for r in same) for same in lossless),
+        default=0.0,
+    )
 
 
 def memory_growth_mib(records: list[Record]) -> float | None:

@@ -8,8 +8,9 @@
  *
  * CPUS is a list of CPU numbers, one thread for each: 0 or 0,1. SYSCALL is getppid,
  * or openat of a file that is not there. At the first byte on stdin it makes
- * WARM_UP calls and says so; at the second it does its work, prints its calls and
- * nanoseconds, and waits for the end of stdin.
+ * WARM_UP calls and says so; at the second it does its work, prints its calls, the
+ * nanoseconds that went by and those within the calls (a paced thread waits in
+ * between), and waits for the end of stdin.
  *
  * A single thread makes no other system call meanwhile: clock_gettime is the
  * vDSO's. A tracer that is attached before the first byte, and stays, also sees two
@@ -39,6 +40,7 @@ struct thread {
 	int cpu;
 	uint64_t calls;
 	uint64_t nsec;
+	uint64_t busy;
 };
 
 static long number;
@@ -79,7 +81,7 @@ static void pin(int cpu)
 static void produce(struct thread *thread)
 {
 	uint64_t begin = now(), end = begin + amount, time, due, next;
-	uint64_t done = 0;
+	uint64_t done = 0, busy = 0;
 
 	if (!strcmp(mode, "calls")) {
 		call(amount);
@@ -96,6 +98,7 @@ static void produce(struct thread *thread)
 				due = due - done < LOOK ? due - done : LOOK;
 				call(due);
 				done += due;
+				busy += now() - time;
 			}
 			next = time + STEP_NSEC;
 			while (now() < next)
@@ -104,6 +107,7 @@ static void produce(struct thread *thread)
 	}
 	thread->calls = done;
 	thread->nsec = now() - begin;
+	thread->busy = busy ? busy : thread->nsec;
 }
 
 static void *run(void *argument)
@@ -121,7 +125,7 @@ static void *run(void *argument)
 int main(int argc, char **argv)
 {
 	struct thread threads[MAX_THREADS] = {};
-	uint64_t calls = 0, nsec = 0;
+	uint64_t calls = 0, nsec = 0, busy = 0;
 	int count = 0, i;
 	char *cpu, byte;
 	size_t length;
@@ -165,10 +169,11 @@ int main(int argc, char **argv)
 		if (i)
 			pthread_join(threads[i].id, NULL);
 		calls += threads[i].calls;
+		busy += threads[i].busy;
 		nsec = threads[i].nsec > nsec ? threads[i].nsec : nsec;
 	}
-	length = snprintf(line, sizeof(line), "%llu %llu\n", (unsigned long long)calls,
-			  (unsigned long long)nsec);
+	length = snprintf(line, sizeof(line), "%llu %llu %llu\n", (unsigned long long)calls,
+			  (unsigned long long)nsec, (unsigned long long)busy);
 	if (write(1, line, length) != (ssize_t)length)
 		return 1;
 	return read(0, &byte, 1) != 0;

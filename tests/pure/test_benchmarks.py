@@ -44,7 +44,7 @@ def run(
 ) -> Record:
     """A run of 1000 calls."""
     record = {"row": row, "round": number, "reader": reader, "calls": 1000}
-    record["elapsed_ns"] = int(ns_per_call * 1000)
+    record["elapsed_ns"] = record["busy_ns"] = int(ns_per_call * 1000)
     if reader != "untraced":
         events = 1000 - missing
         record.update(events=events, missing=missing, cpu_ns=cpu * events, hwm_kib=10240)
@@ -125,6 +125,8 @@ def test_the_highest_rate_is_one_without_a_loss() -> None:
         run("rate, paced", 0, "ours", 800, asked_per_s=1250000),
     ]
     assert report.lossless_rate([*lossy, *paced], "ours") == 1.25e6
+    again = run("rate, paced", 1, "ours", 800, missing=1, asked_per_s=1250000)
+    assert report.lossless_rate([*lossy, *paced, again], "ours") == 0
     assert report.lossless_rate(clean, "C, batched") is None
     figures = found([*lossy, *paced])
     assert figures["rate_per_s"].verdict == "ok"
