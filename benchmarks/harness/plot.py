@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib  # type: ignore[import-not-found,unused-ignore]
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "libbpf_ctypes"  # the same figures make the same file
 from matplotlib import pyplot
 
 

@@ -149,6 +149,13 @@ def _kernel(found: Medians) -> Iterator[str]:
     yield from _columns(lines)
 
 
+def noise(records: list[Record]) -> str:
+    """How much of the machine was not ours, in a line."""
+    shares = sorted(record.get("stolen_share", 0.0) for record in records) or [0.0]
+    median, worst = shares[len(shares) // 2], shares[-1]
+    return f"CPU time stolen by the hypervisor: median {median:.1%} of a run, at worst {worst:.1%}"
+
+
 def table(
     records: list[Record], failures: dict[str, dict[str, str]], rows: list[str]
 ) -> Iterator[str]:

@@ -228,3 +228,11 @@ def test_the_help_names_the_rows_and_the_exit_status() -> None:
     )
     assert all(row in done.stdout for row in ROWS)
     assert "Exit status" in done.stdout
+
+
+def test_what_the_hypervisor_took_is_told() -> None:
+    records = [run("tax", n, "ours", 400, stolen_share=share) for n, share in enumerate((0, 0.5))]
+    assert table.noise([*records, run("tax", 2, "ours", 400, stolen_share=0.01)]).endswith(
+        "median 1.0% of a run, at worst 50.0%"
+    )
+    assert "0.0%" in table.noise([])
