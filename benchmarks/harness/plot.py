@@ -13,8 +13,9 @@ from typing import Any
 import matplotlib  # type: ignore[import-not-found,unused-ignore]
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "libbpf_ctypes"  # the same figures make the same file
 from matplotlib import pyplot
+
+matplotlib.rcParams["svg.hashsalt"] = "libbpf_ctypes"  # the same figures make the same file
 
 
 def points(rounds: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
