@@ -36,10 +36,11 @@ _LIBBPF_PERF_EVENT_CONT = -2  # enum bpf_perf_event_ret
 class Collector(Generic[_T]):
     """Makes records, bytes or columns of samples, and keeps them.
 
-    Args: schema: a Schema, or None for bytes. with_cpu: for bytes: with their CPU.
+    Args: with_cpu: of bytes: with their CPU's number.
         on_lost: called with a CPU and how many events it lost.
 
     Attributes:
+        schema: a Schema, or None for bytes.
         events: what was made, but for columns.
         arrays: the columns.
         columns: whether columns are to be made.
@@ -47,15 +48,13 @@ class Collector(Generic[_T]):
         error: the first exception since somebody took it.
     """
 
-    def __init__(
-        self, schema: Any, with_cpu: bool, on_lost: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, with_cpu: bool, on_lost: Callable[[int, int], None] | None) -> None:
         self.events: list[_T] = []
         self.arrays: list[Any] = []
         self.columns = False
         self.lost = 0
         self.error: BaseException | None = None
-        self.schema = schema
+        self.schema: Any = None
         self._with_cpu = with_cpu
         self._on_lost = on_lost
         self._decoders: dict[int, Callable[[Any], Iterator[_T]]] = {}

@@ -8,7 +8,7 @@ kernel's include/uapi/linux/perf_event.h, which also says where barriers belong.
 
 from __future__ import annotations
 
-import platform
+import os
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Union
@@ -77,7 +77,7 @@ def obstacle() -> str:
     the head and then the event needs a barrier between the two, and Python has none;
     x86-64 alone keeps both orders by itself, for aligned words of 8 bytes.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine != "x86_64" or struct.calcsize("P") != 8:
         return f"{machine} may reorder reads of memory, and Python has no barrier for it"
     return ""

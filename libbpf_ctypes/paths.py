@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import platform
+import os
 from pathlib import Path
 
 #: The shipped kprobe.bpf.o of this machine; missing where none is built for it.
-KPROBE_OBJECT = Path(__file__).parent / "data" / platform.machine() / "kprobe.bpf.o"
+KPROBE_OBJECT = Path(__file__).parent / "data" / os.uname().machine / "kprobe.bpf.o"

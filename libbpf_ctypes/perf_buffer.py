@@ -42,7 +42,8 @@ class PerfBuffer(Handle, Generic[_T]):
         schema: a construct Struct or a Schema to decode the events with; None:
             events are bytes as the kernel hands them out, padding included. It
             is held against the struct of the same name in the object's BTF, where
-            there is one (see drift.check).
+            there is one (see drift.check). Or a function that returns one, called
+            by the first poll: what it imports need not delay the attaching.
         with_cpu: without a schema: events are pairs of their CPU's number and
             these bytes.
         on_lost: called as ``on_lost(cpu, count)`` when the kernel reports that
@@ -137,13 +138,10 @@ class PerfBuffer(Handle, Generic[_T]):
         if any(isinstance(other, PerfBuffer) for other in map._parent._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
-        if schema is not None:
-            from .drift import check  # construct comes in only with a schema
-            from .schema import as_schema
-
-            schema = as_schema(schema)
-            check(map._parent, schema)
-        self._collected: Collector[_T] = Collector(schema, with_cpu, on_lost)
+        self._collected: Collector[_T] = Collector(with_cpu, on_lost)
+        self._given = schema
+        if not _comes_later(schema) or _ring.obstacle():  # a callback is made for its schema
+            self._resolve_schema(map)
         self._columns_checked = False
         self._max_latency = min(max_latency, _FOREVER)
         self._poller: int | None = None
@@ -159,6 +157,7 @@ class PerfBuffer(Handle, Generic[_T]):
             self._close_wake_fds()
             raise
         super().__init__(pointer, map)
+        self._map = map
         self._until = [0] * self._count
         self._waiter = select.poll()
         self._waiter.register(self.fileno(), select.POLLIN)
@@ -189,6 +188,25 @@ class PerfBuffer(Handle, Generic[_T]):
         self._count = int(lib.perf_buffer__buffer_cnt(pointer))
         reader.start(pointer)
         return pointer
+
+    def resolve_schema(self) -> None:
+        """Calls the function that was given in place of a schema, if nobody did yet.
+
+        poll() does it, too. Raises: as the function, and LayoutError.
+        """
+        self._as_parameter_  # noqa: B018 - raises if closed or forked
+        self._resolve_schema(self._map)
+
+    def _resolve_schema(self, map: Map) -> None:
+        given, schema = self._given, self._given
+        if given is None:
+            return
+        from .drift import check  # construct comes in only with a schema
+        from .schema import as_schema
+
+        schema = as_schema(given() if _comes_later(given) else given)
+        check(map._parent, schema)
+        self._collected.schema, self._given = schema, None
 
     @property
     def lost(self) -> int:
@@ -278,6 +296,7 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def _need_columns(self) -> None:
         """Raises BpfError unless events can be columns; warns if that gains little here."""
+        self.resolve_schema()
         schema = self._collected.schema
         if schema is None:
             reason = "events without a schema have no columns"
@@ -307,6 +326,7 @@ class PerfBuffer(Handle, Generic[_T]):
             self._poller = me
         self._collected.columns = columns
         try:
+            self._resolve_schema(self._map)
             self._wait(timeout)
         finally:
             with self._lock:
@@ -401,3 +421,8 @@ class PerfBuffer(Handle, Generic[_T]):
 
     def __repr__(self) -> str:
         return f"<PerfBuffer{' (closed)' if self.closed else ''}, {self.lost} lost>"
+
+
+def _comes_later(schema: Any) -> bool:
+    """Whether it is a function that returns a schema, and neither a schema nor a declaration."""
+    return callable(schema) and not hasattr(schema, "parse") and not hasattr(schema, "decode")

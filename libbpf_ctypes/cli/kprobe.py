@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import kernel
 from ..errors import BpfError
-from ..events import SYSCALL_EVENT_SCHEMA, SyscallEvent
 from ..maps import Map
 from ..object import BpfObject
 from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer, pages_for
 from . import usage
-from .account import Account, await_calls_in_flight, read_counters, tell
-from .argument import Argument, first_argument
 from .console import Console, wants_debug
 from .deadline import Deadline
-from .lines import LineOptions, line_formatter, read_line_options
+from .lines import LineOptions, read_line_options
 from .output import Output
-from .recorder import Recorder
-from .stream import Stream
-from .text import WallClock
+
+if TYPE_CHECKING:
+    from .reading import Events
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 
@@ -91,12 +85,7 @@ class _Trace:
         self._options = options
         self._console = console
         self._stopping = False
-        self._buffer: PerfBuffer[Any] | None = None
-        self._recorder: Recorder | None = None
-        self._stream: Stream | None = None
-        self._lost_said = 0
-        self._lost_said_at = 0.0
-        self._clock = WallClock()
+        self._events: Events | None = None
 
     def run(self) -> int:
         options = self._options
@@ -105,7 +94,7 @@ class _Trace:
         seconds = f"{options.seconds:f}".rstrip("0").rstrip(".")
         self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
         if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
-            reason = f"none is shipped for {platform.machine()}"
+            reason = f"none is shipped for {os.uname().machine}"
             hint = "Add the machine to bpf/Makefile, or name an object of yours with --object."
             raise BpfError("find kprobe.bpf.o", None, reason, hint=hint)
         with BpfObject.open(options.object) as obj:
@@ -113,36 +102,25 @@ class _Trace:
             self._prepare(obj)
             obj.load()
             output = self._open_output()
-            with self._open_buffer(obj.maps[EVENTS]) as self._buffer:
+            with self._open_buffer(obj.maps[EVENTS]) as buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
                     deadline = Deadline(link, options.seconds, self._console)
-                    argument = first_argument(options.function, raw=options.lines.raw_args)
-                    self._start_recording(argument)
+                    events = self._start_reading(buffer, output)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
-                    stream = self._start_stream(self._buffer, output, argument)
-                    stream.listen(deadline.end)
+                    events.listen(deadline.end)
                     duration = deadline.detach()
-                await_calls_in_flight(obj.maps[COUNTERS])
-                if not stream.reader_left:
-                    stream.drain()
-                account = Account(
-                    read_counters(obj.maps[COUNTERS]),
-                    stream.delivered,
-                    self._buffer.lost,
-                    duration,
-                    stream.reader_left,
-                    stream.drained,
-                )
-                return self._account(account, output)
+                return events.end(obj.maps[COUNTERS], duration)
 
-    def _start_stream(self, buffer: PerfBuffer[Any], output: Output, argument: Argument) -> Stream:
-        format_events = self._formatter(argument)
-        merge = not self._options.unsorted
-        self._stream = Stream(buffer, output, format_events, self._recorder, merge=merge)
-        if self._stopping:  # a signal came before there was a stream
-            self._stream.stop()
-        return self._stream
+    def _start_reading(self, buffer: PerfBuffer[Any], output: Output) -> Events:
+        # What reads events takes a while to import: the probe is there already, and the
+        # buffers keep what comes meanwhile.
+        from .reading import Events
+
+        self._events = Events(self._options, buffer, output, self._console)
+        if self._stopping:  # a signal came before there was anything to stop
+            self._events.stop()
+        return self._events
 
     def _open_output(self) -> Output:
         """Where the lines go."""
@@ -155,23 +133,15 @@ class _Trace:
 
     def _open_buffer(self, events: Map) -> PerfBuffer[Any]:
         """The buffer of events: raw ones for a recording, which are decoded later."""
+
+        def on_lost(cpu: int, count: int) -> None:
+            assert self._events is not None  # it is told by a poll
+            self._events.say_lost(cpu, count)
+
         pages = pages_for(self._options.buffer) if self._options.buffer else None
         if self._options.record is None:
-            return PerfBuffer(events, SYSCALL_EVENT_SCHEMA, on_lost=self._say_lost, pages=pages)
-        return PerfBuffer(events, on_lost=self._say_lost, pages=pages, with_cpu=True)
-
-    def _start_recording(self, argument: Argument) -> None:
-        """Opens the recording. Only now: a probe that is refused must not cost an older one."""
-        options = self._options
-        if options.record is not None:
-            self._recorder = Recorder(
-                options.record,
-                options.function,
-                options.lines.pid,
-                argument,
-                self._clock,
-                self._console,
-            )
+            return PerfBuffer(events, _event_schema, on_lost=on_lost, pages=pages)
+        return PerfBuffer(events, on_lost=on_lost, pages=pages, with_cpu=True)
 
     def _look_at_process_ids(self) -> None:
         """The kernel numbers processes as the host does: says so where we do not."""
@@ -188,8 +158,8 @@ class _Trace:
     def _catch_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
             self._stopping = True
-            if self._stream is not None:
-                self._stream.stop()
+            if self._events is not None:
+                self._events.stop()
 
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
@@ -200,48 +170,18 @@ class _Trace:
         """Checks that the object is ours and for this machine, and sets its filters."""
         _ = obj.programs[PROGRAM], obj.maps[EVENTS], obj.maps[COUNTERS]
         machine = obj.variables["machine"].value
-        if machine != platform.machine().encode() + b"\0":
-            reason = f"it is built for another machine ({machine!r}, not {platform.machine()})"
+        if machine != os.uname().machine.encode() + b"\0":
+            reason = f"it is built for another machine ({machine!r}, not {os.uname().machine})"
             hint = "Take the object of this machine's folder in the package's data folder."
             raise BpfError(f"use {obj.source}", None, reason, hint=hint)
         obj.variables["target_pid"].value = self._options.lines.pid
         obj.variables["tracer_pid"].value = self._tracer
 
-    def _formatter(self, argument: Argument) -> Callable[[list[SyscallEvent]], str]:
-        """A function that makes lines of events."""
-        lines, recorder, clock = self._options.lines, self._recorder, self._clock
-        format_events = line_formatter(lines, argument, clock)
-        if lines.time != "wall":
-            return format_events
 
-        def format_now(events: list[SyscallEvent]) -> str:
-            if recorder is None or recorder.failed:  # else the clock is the recording's
-                clock.adjust()
-            return format_events(events)
+def _event_schema() -> Any:
+    from ..events import SYSCALL_EVENT_SCHEMA  # and construct with it
 
-        return format_now
-
-    def _say_lost(self, cpu: int, count: int) -> None:
-        """Tells of losses while they happen, at most once a second."""
-        if self._recorder is not None:
-            self._recorder.lost(cpu, count)
-        now = time.monotonic()
-        if now - self._lost_said_at >= 1 and self._buffer is not None:
-            new, self._lost_said = self._buffer.lost - self._lost_said, self._buffer.lost
-            self._lost_said_at = now
-            self._console.warning(f"{new} events lost: they come faster than they are read")
-
-    def _account(self, account: Account, output: Output) -> int:
-        """Tells how it ended; returns the exit status."""
-        good = tell(account, self._options.function, self._console)
-        if self._recorder is not None:
-            self._recorder.end(account)
-            good = good and not self._recorder.failed
-        if output.unwritten() and not account.reader_left:
-            lines = f"{output.unwritten()} lines were not written"
-            self._console.error(f"{lines}: nobody reads the output.")
-            good = False
-        return 0 if good else 1
+    return SYSCALL_EVENT_SCHEMA
 
 
 def _check_process(pid: int) -> None:

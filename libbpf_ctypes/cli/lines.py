@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import recording_format
-from ..errors import BpfError
-from ..events import SyscallEvent
-from ..recording_format import Header, schema_of
-from ..schema import Schema
 from . import usage
-from .argument import Argument
 from .text import Memo, WallClock, escape, format_boot
+
+if TYPE_CHECKING:
+    from ..events import SyscallEvent
+    from .argument import Argument
 
 _PID_MAX = 1 << 22
 
@@ -64,37 +62,3 @@ def line_formatter(
         )
 
     return format_events
-
-
-#: The kinds of fields that a line is made of.
-_KINDS = {
-    **dict.fromkeys(("pid", "tid", "syscall_nr", "timestamp_ns"), recording_format.INTEGER),
-    "comm": recording_format.TEXT,
-}
-
-
-def sample_decoder(header: Header) -> Callable[[list[tuple[int, bytes]]], list[SyscallEvent]]:
-    """A function that decodes a recording's samples.
-
-    Args: header: of the recording; its events have SyscallEvent's fields, in
-        any order, and may have more.
-
-    Raises: BpfError: they have not. The function raises DecodeError for a
-        sample of another size.
-    """
-    kinds = {field.name: field.kind for field in header.fields}
-    missing = [name for name, kind in _KINDS.items() if kinds.get(name) != kind]
-    if missing:
-        reason = f"its events have no {', '.join(missing)}, or of another kind"
-        hint = "It is a recording of another tool's events: docs/recording-format.md reads any."
-        raise BpfError("replay the recording", None, reason, hint=hint)
-    schema: Schema[Any] = schema_of(header)
-    decode = schema.decode
-    if schema.record._fields == SyscallEvent._fields:
-        return lambda samples: [decode(data) for _cpu, data in samples]
-
-    def pick(data: bytes) -> SyscallEvent:
-        event = decode(data)
-        return SyscallEvent(*(getattr(event, name) for name in SyscallEvent._fields))
-
-    return lambda samples: [pick(data) for _cpu, data in samples]

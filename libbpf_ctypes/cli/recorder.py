@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
+from typing import Any, Callable
 
-from .. import __version__
+from .. import __version__, recording_format
 from ..errors import BpfError
-from ..events import SYSCALL_EVENT
+from ..events import SYSCALL_EVENT, SyscallEvent
 from ..recording import RecordingWriter
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, End, Header, layout_of
+from ..recording_format import Clock, End, Header, layout_of, schema_of
+from ..schema import Schema
 from .account import Account
 from .argument import Argument
 from .console import Console
@@ -29,7 +30,7 @@ class Recorder:
 
     Attributes:
         failed: whether something could not be written.
-        header: of the recording; the lines are decoded by it, as those of a replay are.
+        decode: of the samples, by the recording's header, as a replay decodes them.
     Raises: BpfError: the file cannot be opened, or takes not even the header.
     """
 
@@ -46,7 +47,8 @@ class Recorder:
         self._lost: list[tuple[int, int]] = []
         self._reading = Clock(*clock.reading())
         clock.set(*self._reading)
-        self.header = make_header(function, pid, argument, self._reading)
+        header = make_header(function, pid, argument, self._reading)
+        self.decode = sample_decoder(header)
         self.failed = False
         # Non-blocking: a FIFO that nobody reads must not keep us from a Ctrl-C.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
@@ -54,7 +56,7 @@ class Recorder:
         try:
             self._fd = os.open(path, flags, 0o666)
             os.set_blocking(self._fd, True)
-            self._writer = RecordingWriter(self._fd, self.header)
+            self._writer = RecordingWriter(self._fd, header)
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
@@ -125,7 +127,7 @@ def make_header(function: str, pid: int, argument: Argument, clock: Clock) -> He
         tool_version=__version__,
         function=function,
         pid=pid,
-        machine=platform.machine(),
+        machine=machine.machine,
         byte_order=byte_order,
         kernel_release=machine.release,
         host_name=machine.nodename,
@@ -145,3 +147,37 @@ def _boot_id() -> str:
     except (OSError, ValueError):
         return ""
     return text.strip()
+
+
+#: The kinds of fields that a line is made of.
+_KINDS = {
+    **dict.fromkeys(("pid", "tid", "syscall_nr", "timestamp_ns"), recording_format.INTEGER),
+    "comm": recording_format.TEXT,
+}
+
+
+def sample_decoder(header: Header) -> Callable[[list[tuple[int, bytes]]], list[SyscallEvent]]:
+    """A function that decodes a recording's samples.
+
+    Args: header: of the recording; its events have SyscallEvent's fields, in
+        any order, and may have more.
+
+    Raises: BpfError: they have not. The function raises DecodeError for a
+        sample of another size.
+    """
+    kinds = {field.name: field.kind for field in header.fields}
+    missing = [name for name, kind in _KINDS.items() if kinds.get(name) != kind]
+    if missing:
+        reason = f"its events have no {', '.join(missing)}, or of another kind"
+        hint = "It is a recording of another tool's events: docs/recording-format.md reads any."
+        raise BpfError("replay the recording", None, reason, hint=hint)
+    schema: Schema[Any] = schema_of(header)
+    decode = schema.decode
+    if schema.record._fields == SyscallEvent._fields:
+        return lambda samples: [decode(data) for _cpu, data in samples]
+
+    def pick(data: bytes) -> SyscallEvent:
+        event = decode(data)
+        return SyscallEvent(*(getattr(event, name) for name in SyscallEvent._fields))
+
+    return lambda samples: [pick(data) for _cpu, data in samples]

@@ -18,7 +18,8 @@ from ..recording_format import Clock, End, Lost, Samples
 from .account import Account, tell
 from .argument import Argument, shown
 from .console import Console
-from .lines import LineOptions, line_formatter, read_line_options, sample_decoder
+from .lines import LineOptions, line_formatter, read_line_options
+from .recorder import sample_decoder
 from .text import WallClock, escape
 
 

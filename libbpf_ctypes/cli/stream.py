@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from operator import itemgetter
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import BpfError
 from ..events import SyscallEvent
 from ..perf_buffer import PerfBuffer
-from .lines import sample_decoder
 from .merge import PATIENCE, Merger
 from .output import Output, OutputClosedError
-from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
 #: After the deadline the probe is off; what the buffers hold is read for so long.
 DRAIN_SECONDS = 0.15
@@ -53,7 +54,6 @@ class Stream:
         self._output = output
         self._format = format_events
         self._recorder = recorder
-        self._decode = None if recorder is None else sample_decoder(recorder.header)
         time_of = itemgetter(_TIME) if recorder is None else _time_of_pair
         self._merger: Merger[Any] | None = Merger(time_of) if merge else None
         self._stopping = False
@@ -111,20 +111,19 @@ class Stream:
         """Reads events, and prints those whose turn has come; whether any were read."""
         found: list[Any] = self._buffer.poll(timeout)
         self.delivered += len(found)
-        items = found if self._decode is None else self._pairs(found)
+        items = found if self._recorder is None else self._pairs(found, self._recorder)
         if self._merger is not None:
             items = self._merger.add(items, self._buffer.read_until)
         self._print(items)
         return bool(found)
 
-    def _pairs(self, samples: list[tuple[int, bytes]]) -> list[Any]:
+    @staticmethod
+    def _pairs(samples: list[tuple[int, bytes]], recorder: Recorder) -> list[Any]:
         """The samples with their events in front."""
-        assert self._decode is not None
         try:
-            return list(zip(self._decode(samples), samples))
+            return list(zip(recorder.decode(samples), samples))
         except BpfError:
-            if self._recorder is not None:  # it records what came, whatever it is
-                self._recorder.add(samples)
+            recorder.add(samples)  # it records what came, whatever it is
             raise
 
     def _held(self) -> list[Any]:

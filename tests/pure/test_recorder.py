@@ -14,7 +14,7 @@ from libbpf_ctypes.btf import Kind, Type
 from libbpf_ctypes.cli.account import Account
 from libbpf_ctypes.cli.argument import shown
 from libbpf_ctypes.cli.console import Console
-from libbpf_ctypes.cli.lines import LineOptions, line_formatter, sample_decoder
+from libbpf_ctypes.cli.lines import LineOptions, line_formatter
 from libbpf_ctypes.cli.recorder import Recorder
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.errors import BpfError
@@ -59,7 +59,7 @@ def test_dates_stay_the_same_when_the_clock_and_the_zone_change(
     recorder = Recorder(str(path), "f", 3, ARGUMENT, clock, Console(quiet=True, verbose=False))
     options = LineOptions(pid=0, show_tid=False, time="wall", raw_args=False)
     format_events = line_formatter(options, ARGUMENT, clock)
-    decode = sample_decoder(recorder.header)
+    decode = recorder.decode
     live = ""
     offsets = [START, START + 900_000, START + 5_000_000, START - 10**12, START - 10**12]
     for number, offset in enumerate(offsets):

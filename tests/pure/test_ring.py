@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import struct
+import types
 from collections.abc import Callable
 from typing import Any, Union
 
@@ -211,6 +212,7 @@ def test_a_schema_decodes_them_where_they_lie(number: int, taken: int, data: st.
 
 def test_only_x86_64_is_read_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for machine, told in (("x86_64", ""), ("aarch64", "aarch64 may reorder"), ("i686", "i686")):
-        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        uname = types.SimpleNamespace(machine=machine)
+        monkeypatch.setattr(os, "uname", lambda uname=uname: uname)
         assert _ring.obstacle().startswith(told)
         assert bool(_ring.obstacle()) == bool(told)
