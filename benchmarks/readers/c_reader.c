@@ -91,7 +91,7 @@ static int set_target(struct bpf_object *object, __u32 pid)
 	size_t size;
 	char *value;
 
-	/* target_pid is the first variable of .rodata: see load.bpf.c. */
+	/* target_pid is the first variable of .rodata: see bpf/kprobe.bpf.c. */
 	bpf_object__for_each_map(map, object) {
 		if (!strstr(bpf_map__name(map), ".rodata"))
 			continue;
