@@ -3,6 +3,7 @@
  * Sends one struct syscall_event for each call of the function that user space
  * attaches it to. No CO-RE relocation: it loads on kernels without BTF.
  */
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -43,44 +44,60 @@ struct {
 } COUNTERS SEC(".maps");
 
 /*
- * Attached by uprobe the program can be preempted, and another task may run it
- * on the same CPU: only an atomic addition keeps the counters exact.
+ * The kernel runs one kprobe program at a time on a CPU, and does not preempt it:
+ * a plain addition is exact, and cheaper than an atomic one. Attached by uprobe the
+ * program can be preempted, and another task may run it on the same CPU.
  */
-static __always_inline void count(__u64 *counter)
+const volatile bool preemptible = false;
+
+/* What became of a call: its place in struct counters. */
+enum outcome { FILTERED, SENT, REFUSED };
+
+static __always_inline void count(enum outcome outcome)
 {
-	__sync_fetch_and_add(counter, 1);
+#ifndef NO_COUNTERS
+	__u32 zero = 0;
+	__u64 *counters = bpf_map_lookup_elem(&COUNTERS, &zero);
+
+	if (!counters)
+		return;
+	if (preemptible)
+		__sync_fetch_and_add(&counters[outcome], 1);
+	else
+		counters[outcome]++;
+#endif
 }
 
-SEC("kprobe")
-int syscall_kprobe(void *ctx)
+static __always_inline int send(void *ctx, const __u64 *first_argument)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u32 pid = pid_tgid >> 32;
+	enum outcome outcome = FILTERED;
 	struct syscall_event event;
-	struct counters *counters;
-	__u32 zero = 0;
+	__u32 pid = pid_tgid >> 32;
 
-	counters = bpf_map_lookup_elem(&COUNTERS, &zero);
-	if (!counters)
-		return 0;
-	count(&counters->seen);
-
-	if ((target_pid && pid != target_pid) || pid == tracer_pid) {
-		count(&counters->filtered);
-		return 0;
-	}
+	if ((target_pid && pid != target_pid) || pid == tracer_pid)
+		goto out;
 
 	event.pid = pid;
 	event.tid = pid_tgid;
-	event.syscall_nr = *(__u64 *)((char *)ctx + FIRST_ARGUMENT_OFFSET);
+	event.syscall_nr = *first_argument;
 	event.timestamp_ns = bpf_ktime_get_ns();
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 
+	outcome = SENT;
 	if (bpf_perf_event_output(ctx, &EVENTS, BPF_F_CURRENT_CPU, &event, sizeof(event)))
-		count(&counters->refused);
-	else
-		count(&counters->sent);
+		outcome = REFUSED;
+out:
+	count(outcome);
 	return 0;
 }
+
+#ifndef NO_KPROBE
+SEC("kprobe")
+int syscall_kprobe(void *ctx)
+{
+	return send(ctx, ctx + FIRST_ARGUMENT_OFFSET);
+}
+#endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -24,12 +24,8 @@ _Static_assert(__builtin_offsetof(struct syscall_event, syscall_nr) == 8, "sysca
 _Static_assert(__builtin_offsetof(struct syscall_event, timestamp_ns) == 16, "timestamp_ns moved");
 _Static_assert(__builtin_offsetof(struct syscall_event, comm) == 24, "comm moved");
 
-/*
- * What became of the calls on one CPU. For each CPU, and so for their sum:
- * seen = filtered + sent + refused.
- */
+/* What became of the calls on one CPU: each is counted once, when it is done with. */
 struct counters {
-	__u64 seen;		/* the program ran */
 	__u64 filtered;		/* left out by target_pid or tracer_pid */
 	__u64 sent;		/* written to the buffer */
 	__u64 refused;		/* the buffer was full, or had no reader on this CPU */

@@ -8,6 +8,7 @@ that way. Both hand what they find to a Collector.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Generic, TypeVar
@@ -143,7 +144,11 @@ def online_cpus() -> list[int]:
 
 
 class RingReader:
-    """Reads the rings in memory."""
+    """Reads the rings in memory.
+
+    Attributes: until: of each buffer: all events sent before this time (monotonic_ns)
+        were collected.
+    """
 
     def __init__(self, pointer: Any, cpus: list[int], collector: Collector[Any]) -> None:
         self._collector = collector
@@ -154,20 +159,31 @@ class RingReader:
             assert base.value is not None
             mapping = (ctypes.c_ubyte * (PAGE_SIZE + size.value)).from_address(base.value)
             self._rings.append(Ring(memoryview(mapping).cast("B"), PAGE_SIZE, cpu))
+        self.until = [0] * len(self._rings)
+        self._marks: list[tuple[int, int] | None] = [None] * len(self._rings)
 
     def read(self, index: int) -> bool:
         """Reads a piece of a buffer; whether more was there."""
-        records, more = self._rings[index].read()
+        ring = self._rings[index]
+        # A busy ring is never empty: it is enough that all is read which was in it once.
+        then, head = self._marks[index] or (time.monotonic_ns(), ring.head)
+        records, more = ring.read()
         add = self._collector.add
         for record in records:
             add(record)
+        passed = ring.tail >= head
+        self._marks[index] = None if passed else (then, head)
+        if passed:
+            self.until[index] = then
         return more
 
 
 class CallbackReader:
     """Has libbpf read the rings, and call back for each event.
 
-    Attributes: callbacks: to open the buffers with.
+    Attributes:
+        callbacks: to open the buffers with.
+        until: as RingReader's.
     """
 
     def __init__(self, collector: Collector[Any]) -> None:
@@ -180,14 +196,17 @@ class CallbackReader:
         else:
             self.callbacks = Callbacks(event=EventFn(self._event_function(take)))
 
-    def start(self, pointer: Any) -> None:
+    def start(self, pointer: Any, count: int) -> None:
         """Takes the opened buffers."""
         self._pointer = pointer
+        self.until = [0] * count
 
     def read(self, index: int) -> bool:
         """Reads a buffer until it is empty; False: no more was there."""
+        began = time.monotonic_ns()
         with interrupts_held():
             lib.perf_buffer__consume_buffer(self._pointer, index)
+        self.until[index] = began
         if self._kept:
             data, size = b"".join(self._kept), self._collector.schema.size
             self._kept.clear()

@@ -98,6 +98,16 @@ class Ring:
         self._size = len(self._ring)
         self._cpu = cpu
 
+    @property
+    def head(self) -> int:
+        """How many bytes the kernel has written so far."""
+        return self._positions[0]
+
+    @property
+    def tail(self) -> int:
+        """How many of them were taken."""
+        return self._positions[1]
+
     def read(self) -> tuple[list[Record], bool]:
         """Takes a piece of what is there.
 

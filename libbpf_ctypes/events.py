@@ -43,7 +43,11 @@ if not TYPE_CHECKING:
 class Counters(NamedTuple):
     """struct counters: what became of the calls that the program saw."""
 
-    seen: int
     filtered: int
     sent: int
     refused: int
+
+    @property
+    def seen(self) -> int:
+        """All calls."""
+        return sum(self)

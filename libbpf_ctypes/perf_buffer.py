@@ -158,7 +158,7 @@ class PerfBuffer(Handle, Generic[_T]):
             raise
         super().__init__(pointer, map)
         self._map = map
-        self._until = [0] * self._count
+        self._until = self._reader.until  # kept when the reader is gone
         self._waiter = select.poll()
         self._waiter.register(self.fileno(), select.POLLIN)
         self._waiter.register(self._wake_fds[0], select.POLLIN)
@@ -186,7 +186,7 @@ class PerfBuffer(Handle, Generic[_T]):
         reader = self._reader = CallbackReader(collected)
         pointer, self.pages = open_buffers(operation, fd, pages, wake_after, reader.callbacks)
         self._count = int(lib.perf_buffer__buffer_cnt(pointer))
-        reader.start(pointer)
+        reader.start(pointer, self._count)
         return pointer
 
     def resolve_schema(self) -> None:
@@ -372,11 +372,7 @@ class PerfBuffer(Handle, Generic[_T]):
         collected, left_some = self._collected, False
         for _ in range(self._count):
             index, self._next = self._next, (self._next + 1) % self._count
-            began = time.monotonic_ns()
-            if self._reader.read(index):
-                left_some = True
-            else:
-                self._until[index] = began
+            left_some |= self._reader.read(index)
             if collected.error is not None or self._closing or len(collected.events) >= _ENOUGH:
                 return True  # the wake-up was for all CPUs, and comes only once
         return left_some

@@ -245,6 +245,8 @@ class RecordingReader:
                     f"its end tells of {end.samples} samples and {end.reported_lost} losses, "
                     f"and {self._samples} and {self._lost} are in it"
                 )
+            if end.seen != end.filtered + end.sent + end.refused:
+                raise self._damage(f"the counters of its end do not add up ({end})")
             return end
         if kind == form.HEADER:
             raise self._damage("it has a second header")

@@ -105,9 +105,9 @@ class _Trace:
             with self._open_buffer(obj.maps[EVENTS]) as buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
                     deadline = Deadline(link, options.seconds, self._console)
-                    events = self._start_reading(buffer, output)
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
+                    events = self._start_reading(buffer, output)
                     events.listen(deadline.end)
                     duration = deadline.detach()
                 return events.end(obj.maps[COUNTERS], duration)

@@ -12,6 +12,9 @@ _T = TypeVar("_T")
 PATIENCE = 0.01
 _PATIENCE_NS = int(PATIENCE * 1e9)
 
+#: Items that are held at most: with more the older ones go on as they are.
+_MOST = 1 << 16
+
 
 class Merger(Generic[_T]):
     """Holds items back until none can come any more that belongs before them.
@@ -32,11 +35,14 @@ class Merger(Generic[_T]):
         """
         held = self._held
         held += items
-        if read_until < self._next:  # not each item is to be sorted again with each batch
+        # Not each item is to be sorted again with each batch.
+        if read_until < self._next and len(held) <= _MOST:
             return []
         self._next = read_until + _PATIENCE_NS
         held.sort(key=self._time_of)  # takes the CPUs' runs as they are, and merges them
         end = self._count_before(read_until - _PATIENCE_NS)
+        if len(held) - end > _MOST:
+            end = len(held) - _MOST // 2
         ready = held[:end]
         del held[:end]
         return ready

@@ -107,6 +107,10 @@ class Output:
         """Whether more waits for a slow reader than is kept for it."""
         return len(self._pending) >= BACKLOG
 
+    def waiting(self) -> int:
+        """Bytes, or characters, that were taken and not written."""
+        return len(self._pending) + sum(map(len, self._parts))
+
     def unwritten(self) -> int:
         """Lines that were taken and not written."""
         return self._pending.count(b"\n") + sum(part.count("\n") for part in self._parts)

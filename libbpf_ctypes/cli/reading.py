@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..events import SyscallEvent
+from ..events import Counters, SyscallEvent
 from ..maps import Map
 from ..perf_buffer import PerfBuffer
-from .account import Account, await_calls_in_flight, read_counters, tell
+from .account import Account, read_counters, tell
 from .argument import first_argument
 from .console import Console
 from .lines import line_formatter
@@ -69,12 +69,11 @@ class Events:
 
     def end(self, counters: Map, duration_ns: int) -> int:
         """Prints what is left, the probe being detached, and the account; the exit status."""
-        await_calls_in_flight(counters)
         stream = self._stream
         if not stream.reader_left:
             stream.drain()
         account = Account(
-            read_counters(counters),
+            self._counted(counters),
             stream.delivered,
             self._buffer.lost,
             duration_ns,
@@ -90,6 +89,18 @@ class Events:
             self._console.error(f"{lines}: nobody reads the output.")
             good = False
         return 0 if good else 1
+
+    def _counted(self, counters: Map) -> Counters:
+        """The kernel's counters.
+
+        An event is counted after it is sent, and a task that runs the program at a uprobe
+        may be preempted in between: that one is waited for, a tenth of a second at most.
+        """
+        for _ in range(10):
+            if read_counters(counters).sent >= self._stream.delivered:
+                break
+            time.sleep(0.01)
+        return read_counters(counters)
 
     def say_lost(self, cpu: int, count: int) -> None:
         """Tells of losses while they happen, at most once a second."""

@@ -89,7 +89,8 @@ class Recorder:
         try:
             self._write_lost()
             counters, delivered, reported, duration, reader_left, drained = account
-            self._writer.end(End(delivered, reported, *counters, duration, reader_left, drained))
+            account_of = (counters.seen, *counters)
+            self._writer.end(End(delivered, reported, *account_of, duration, reader_left, drained))
             self.close()
         except OSError as error:
             self._fail(error)

@@ -117,7 +117,7 @@ class _Replay:
                 f"{self._printed} of the {self._read} recorded events are of process "
                 f"{self._options.lines.pid}; the rest of this account is of all of them"
             )
-        counters = Counters(end.seen, end.filtered, end.sent, end.refused)
+        counters = Counters(end.filtered, end.sent, end.refused)
         account = Account(
             counters, self._read, self._lost, end.duration_ns, end.reader_left, end.drained
         )

@@ -15,8 +15,9 @@ from .output import Output, OutputClosedError
 if TYPE_CHECKING:
     from .recorder import Recorder
 
-#: After the deadline the probe is off; what the buffers hold is read for so long.
-DRAIN_SECONDS = 0.15
+#: After the deadline the probe is off. What the buffers hold is read and printed for so
+#: long, and as long as somebody takes a part of it in every such time.
+_DRAIN_SECONDS, _DRAIN_PATIENCE = 1.0, 0.15
 
 #: With no event for so many seconds, look whether somebody still reads the output.
 _LOOK_AFTER = 1.0
@@ -82,23 +83,32 @@ class Stream:
             self.reader_left = True
         except BpfError:  # what came before it was traced
             self._print(self._held())
-            output.flush(time.monotonic() + DRAIN_SECONDS, force=True)
+            output.flush(time.monotonic() + _DRAIN_PATIENCE, force=True)
             raise
 
     def drain(self) -> None:
         """Prints what the buffers still hold, for a bounded time."""
-        output = self._output
-        end = time.monotonic() + DRAIN_SECONDS
+        end = time.monotonic() + _DRAIN_SECONDS
         try:
-            while not output.blocked() and time.monotonic() < end:
-                if not self._read(0):
+            while time.monotonic() < end:
+                if not self._output.blocked() and not self._read(0):
                     self.drained = True
                     break
-                output.flush(end)
+                if not self._write_some(end, force=False):
+                    break
             self._print(self._held())
-            output.flush(end, force=True)
+            while time.monotonic() < end and self._write_some(end, force=True):
+                pass
         except OutputClosedError:
             self.reader_left = True
+
+    def _write_some(self, end: float, *, force: bool) -> bool:
+        """Writes what waits; False: there is nothing left, or nobody takes any of it."""
+        output = self._output
+        before = output.waiting()
+        output.flush(min(end, time.monotonic() + _DRAIN_PATIENCE), force=force)
+        after = output.waiting()
+        return after < before or (not force and not output.blocked())
 
     def _patience(self, now: float, end: float | None) -> float:
         """Seconds to wait for events, before something else is to be done."""

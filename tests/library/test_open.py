@@ -37,7 +37,7 @@ def test_the_shipped_objects(path: Path, how: str) -> None:
         assert events.type is MapType.PERF_EVENT_ARRAY
         assert (events.key_size, events.value_size) == (4, 4)
         assert counters.type is MapType.PERCPU_ARRAY
-        assert (counters.key_size, counters.value_size, counters.max_entries) == (4, 32, 1)
+        assert (counters.key_size, counters.value_size, counters.max_entries) == (4, 24, 1)
         assert {"target_pid", "tracer_pid", "machine"} <= set(obj.variables)
         assert obj.variables["target_pid"].value == 0
         assert obj.variables["machine"].value == path.parent.name.encode() + b"\0"

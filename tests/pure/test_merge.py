@@ -58,3 +58,14 @@ def test_an_event_that_comes_late_is_not_lost() -> None:
     second = 10**9
     assert merger.add([(second, 1)], 2 * second) == [(second, 1)]
     assert merger.add([(second - 5, 2)], 3 * second) == [(second - 5, 2)]
+
+
+def test_a_flood_whose_end_is_not_seen_is_not_held() -> None:
+    """Memory is bounded, whatever is known of the other CPUs."""
+    merger: Merger[Event] = Merger(lambda event: event[0])
+    out: list[Event] = []
+    for start in range(0, 400_000, 5_000):
+        out += merger.add([(time, 0) for time in range(start, start + 5_000)], 0)
+        assert len(merger) <= 70_000
+    out += merger.rest()
+    assert [time for time, _ in out] == list(range(400_000))

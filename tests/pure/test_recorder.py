@@ -48,7 +48,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def account(events: int) -> Account:
-    return Account(Counters(events, 0, events, 0), events, 0, 10**9, False, True)
+    return Account(Counters(0, events, 0), events, 0, 10**9, False, True)
 
 
 def test_dates_stay_the_same_when_the_clock_and_the_zone_change(

@@ -112,6 +112,11 @@ def test_accounts_that_do_not_add_up_are_told_again(recording: Path) -> None:
     recording.write_bytes(write(header(), [*found[:-1], end._replace(seen=99)]))
     done = run_tool("replay", recording)
     assert done.returncode == 1
+    assert "the counters of its end do not add up" in done.stderr
+    lying = end._replace(seen=end.seen + 1, sent=end.sent + 1, drained=True)
+    recording.write_bytes(write(header(), [*found[:-1], lying]))
+    done = run_tool("replay", recording)
+    assert done.returncode == 1
     assert "The accounts do not add up" in done.stderr
 
 

@@ -33,6 +33,7 @@ def loaded() -> Iterator[BpfObject]:
     """The shipped object, loaded, tracing this process only."""
     with BpfObject.open(KPROBE_OBJECT) as obj:
         obj.variables["target_pid"].value = os.getpid()
+        obj.variables["preemptible"].value = True  # it runs by uprobe
         obj.load()
         yield obj
 

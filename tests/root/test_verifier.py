@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 def refused(compile_bpf: Compile) -> Path:
     """Our own source, with a read through what is no pointer."""
     source = (ROOT / "bpf" / "kprobe.bpf.c").read_text(encoding="utf-8")
-    broken = source.replace("(char *)ctx + FIRST", "(char *)pid_tgid + FIRST")
+    broken = source.replace("= *first_argument", "= *first_argument + *(__u64 *)pid_tgid")
     assert broken != source
     return compile_bpf(broken, "-D__TARGET_ARCH_x86", "-I", str(ROOT / "bpf"))
 

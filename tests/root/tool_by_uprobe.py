@@ -2,7 +2,7 @@
 
     python tool_by_uprobe.py FUNCTION [OPTION...]
 
-Runs bin/ebpf-tool unchanged but for Program.attach_kprobe, so that loading,
+Runs bin/ebpf-tool unchanged but for Program.attach_kprobe and the counting, so that loading,
 reading, printing, deadlines and accounts can be seen on any kernel.
 """
 
@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from libbpf_ctypes.link import Link  # noqa: E402
+from libbpf_ctypes.object import BpfObject  # noqa: E402
 from libbpf_ctypes.program import Program  # noqa: E402
 
 
@@ -24,6 +25,15 @@ def attach(self: Program, function: str) -> Link:
     return self.attach_uprobe("libc.so.6", function)
 
 
+def load(self: BpfObject) -> None:
+    """Loads the object for uprobes."""
+    if "preemptible" in self.variables:
+        self.variables["preemptible"].value = True
+    load_object(self)
+
+
+load_object = BpfObject.load
+BpfObject.load = load  # type: ignore[method-assign]
 Program.attach_kprobe = attach  # type: ignore[assignment,method-assign]
 sys.argv = [str(ROOT / "bin" / "ebpf-tool"), "kprobe", *sys.argv[1:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
