@@ -105,6 +105,28 @@ def compile_codec(node: Node, name: str) -> Codec:
     return Codec(space[record], *(space[part] for part in Codec._fields[1:]))
 
 
+def flat_codec(node: Node, name: str) -> Codec:
+    """A decoder whose records are struct's own tuples: nothing is made of the values.
+
+    Args: as of compile_codec().
+    """
+    order = _majority(node)
+    codes = _codes(node, order)
+    layout = struct.Struct(order + codes)
+    refuse = _refuser(name, node.fixed)
+
+    def decode(data: Any) -> tuple[Any, ...]:
+        data = plain_bytes(data)
+        if not node.fixed <= len(data) <= node.fixed + MAX_PADDING:
+            refuse(data)
+        return layout.unpack_from(data)
+
+    def spaced(before: int, after: int) -> Callable[[Any], Iterator[Any]]:
+        return struct.Struct(f"{order}{before}x{codes}{after}x").iter_unpack
+
+    return Codec(tuple, decode, layout.unpack, layout.iter_unpack, partial(map, decode), spaced)
+
+
 # unpack_from() leaves padding alone, where unpack() would want it cut off first.
 _SOURCE = """
 def decode(data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from keyword import iskeyword
 from typing import Any, Callable, Generic, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ from weakref import WeakValueDictionary
 import construct
 
 from .builder import build_bytes
-from .codec import MAX_PADDING, Codec, compile_codec, plain_bytes, refuse_size
+from .codec import MAX_PADDING, Codec, compile_codec, flat_codec, plain_bytes, refuse_size
 from .errors import DecodeError
 from .fields import CString, decode_cstring, describe
 
@@ -125,6 +126,23 @@ class Schema(Generic[_T]):
             why = str(error).replace("\n", " ") or type(error).__name__
             reason = f"construct cannot parse these {left} bytes ({why})"
             raise DecodeError(f"decode event {self.name}", None, reason) from error
+
+    def flat(self) -> Schema[Any]:
+        """The same events as plain tuples of the values as they lie in memory.
+
+        In half the time: text is bytes with all its NULs, an Enum or FlagsEnum its
+        integer, a nested Struct and an Array are no tuples of their own, constants
+        are not compared, integers that ``struct`` does not know are bytes.
+
+        Raises: DecodeError: only construct can parse them.
+        """
+        if not self.derived:
+            raise DecodeError(f"derive flat schema {self.name}", None, self.why_not_derived)
+        flat: Schema[Any] = copy(self)
+        flat._codec = flat_codec(self.fields, self.name)
+        flat.record = flat._codec.record
+        flat.decode = flat._codec.decode  # type: ignore[assignment,method-assign]
+        return flat
 
     def reader(self) -> Callable[[Any], _T]:
         """The decoder for a caller that has checked the length: a buffer of ``size`` bytes."""

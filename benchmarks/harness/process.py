@@ -88,7 +88,7 @@ class Machine:
         try:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
                 preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
                 **pipes,
             )

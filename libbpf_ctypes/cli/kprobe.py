@@ -181,7 +181,7 @@ class _Trace:
 def _event_schema() -> Any:
     from ..events import SYSCALL_EVENT_SCHEMA  # and construct with it
 
-    return SYSCALL_EVENT_SCHEMA
+    return SYSCALL_EVENT_SCHEMA.flat()  # names are decoded once, not with each event
 
 
 def _check_process(pid: int) -> None:

@@ -37,7 +37,12 @@ def read_line_options(words: dict[str, Any]) -> LineOptions:
 def line_formatter(
     options: LineOptions, argument: Argument, clock: WallClock
 ) -> Callable[[Iterable[SyscallEvent]], str]:
-    """A function that makes lines of events, by the clock as it then is."""
+    """A function that makes lines of events, by the clock as it then is.
+
+    The events may be plain tuples, their names bytes: see Schema.flat().
+    """
+    from ..fields import decode_cstring  # not needed to read the options
+
     values = Memo(argument.format)
     formats: dict[str, Callable[[int], str]] = {
         "ns": str,
@@ -46,8 +51,9 @@ def line_formatter(
     }
     timestamp = formats[options.time]
 
-    def caller(key: tuple[int, int, str]) -> str:
-        pid, tid, comm = key
+    def caller(key: tuple[int, int, str | bytes]) -> str:
+        pid, tid, name = key
+        comm = name if isinstance(name, str) else decode_cstring(name)
         who = f"{pid}/{tid}" if options.show_tid else str(pid)
         return f"[{who}] {escape(comm)}: {argument.label}="
 

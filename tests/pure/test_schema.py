@@ -17,8 +17,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from libbpf_ctypes import DecodeError, Schema
+from libbpf_ctypes.events import SYSCALL_EVENT_SCHEMA
 from libbpf_ctypes.fields import describe
-from libbpf_ctypes.schema import CString, as_schema
+from libbpf_ctypes.schema import CString, as_schema, decode_cstring
 
 from .declarations import declarations, expected, with_bytes
 
@@ -410,3 +411,40 @@ def nested(levels: int) -> Any:
     for _ in range(levels):
         declaration = construct.Struct("a" / declaration)
     return declaration
+
+
+def test_flat_records_are_structs_own_tuples() -> None:
+    declaration = construct.Struct(
+        "kind" / construct.Enum(construct.Int8ub, one=1),
+        "ports" / construct.Array(2, construct.Int16ub),
+        construct.Padding(1),
+        "inner" / construct.Struct("flag" / construct.Flag, "name" / CString(4)),
+        construct.Const(7, construct.Int8ub),
+    )
+    schema: Schema[Any] = Schema(declaration, "Mixed")
+    flat = schema.flat()
+    data = b"\x01\x00\x02\x00\x03\xff\x01ab\0c\x09"
+    expected = (1, 2, 3, True, b"ab\0c", 9)
+    assert flat.decode(data) == flat.decode(data + bytes(7)) == expected
+    assert flat.record is tuple
+    assert list(flat.decode_many(data * 3)) == [expected] * 3
+    assert list(flat.decode_many([data, data + b"pad"])) == [expected] * 2
+    assert list(flat.spaced(2, 1)((b"xx" + data + b"y") * 2)) == [expected] * 2
+    assert flat.reader()(data) == expected
+    for wrong in (data[:-1], data + bytes(8)):
+        with pytest.raises(DecodeError, match="and the schema has 12"):
+            flat.decode(wrong)
+    with pytest.raises(DecodeError, match="it must be 7"):
+        schema.decode(data)  # the one it was made of is as it was
+
+
+@given(st.binary(min_size=40, max_size=40))
+def test_the_shipped_event_flat(data: bytes) -> None:
+    event = SYSCALL_EVENT_SCHEMA.decode(data)
+    *numbers, comm = SYSCALL_EVENT_SCHEMA.flat().decode(data)
+    assert (*numbers, decode_cstring(comm)) == event
+
+
+def test_only_derived_schemas_have_a_flat_one() -> None:
+    with pytest.raises(DecodeError, match="n is a VarInt"):
+        Schema(construct.Struct("n" / construct.VarInt)).flat()

@@ -13,6 +13,7 @@ import numpy
 import pytest
 
 from libbpf_ctypes import SYSCALL_EVENT, BpfError, BpfObject, Link, PerfBuffer, _ring
+from libbpf_ctypes.events import SYSCALL_EVENT_SCHEMA
 
 from .conftest import call_open64
 
@@ -79,6 +80,28 @@ def test_columns_and_records_and_bytes_are_the_same_events(
     assert {len(data) for _, data in samples} == {44}
     assert all(type(data) is bytes for _, data in samples)
     assert {cpu for cpu, _ in samples} <= set(range(4096))
+
+
+def test_flat_records_and_a_schema_that_comes_later(
+    events: Any, attach: Callable[[], Link], reader: str
+) -> None:
+    asked = []
+
+    def later() -> Any:
+        asked.append(True)
+        return SYSCALL_EVENT_SCHEMA.flat()
+
+    buffer: PerfBuffer[Any]
+    with PerfBuffer(events, later) as buffer, attach():
+        assert bool(asked) == (reader == "by callback")
+        call_open64(PATH, 10)
+        found = buffer.poll(0)
+        assert asked == [True]
+        buffer.resolve_schema()
+        assert asked == [True]
+    assert {type(event) for event in found} == {tuple}
+    assert [event[2] for event in found].count(ctypes.addressof(PATH)) == 10
+    assert {len(event[4]) for event in found} == {16}
 
 
 def test_losses_are_reported_and_no_event_is_torn(
