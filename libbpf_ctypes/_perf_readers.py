@@ -18,8 +18,10 @@ from ._interrupts import interrupts_held
 from ._perf_open import PAGE_SIZE, Callbacks, has_sample_period
 from ._ring import (
     BEFORE_EVENT,
+    LARGE_PIECE,
     LOST,
     LOST_RECORD,
+    PIECE,
     SAMPLE,
     SAMPLE_HEADER,
     Lost,
@@ -167,7 +169,7 @@ class RingReader:
         ring = self._rings[index]
         # A busy ring is never empty: it is enough that all is read which was in it once.
         then, head = self._marks[index] or (time.monotonic_ns(), ring.head)
-        records, more = ring.read()
+        records, more = ring.read(LARGE_PIECE if self._collector.columns else PIECE)
         add = self._collector.add
         for record in records:
             add(record)

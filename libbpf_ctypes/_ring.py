@@ -30,8 +30,8 @@ BEFORE_EVENT = SAMPLE_HEADER.size
 #: 5) tells whether the CPU was in the kernel, and may differ.
 _COMPARED = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11)
 
-#: Bytes that one read takes at most.
-_PIECE = 1 << 18
+#: Bytes that one read takes at most, where each event becomes an object; and where none does.
+PIECE, LARGE_PIECE = 1 << 18, 1 << 20
 
 
 class Samples(NamedTuple):
@@ -108,9 +108,10 @@ class Ring:
         """How many of them were taken."""
         return self._positions[1]
 
-    def read(self) -> tuple[list[Record], bool]:
+    def read(self, most: int = PIECE) -> tuple[list[Record], bool]:
         """Takes a piece of what is there.
 
+        Args: most: bytes, more than a record can have (64 KiB).
         Returns: the records in order; whether more was there.
         Raises: BpfError: what is there are no records. They are given up.
         """
@@ -121,7 +122,7 @@ class Ring:
         if not 0 < there <= self._size:
             self._positions[1] = head
             raise _damaged(self._cpu, f"{there} bytes in a ring of {self._size}")
-        length = min(there, _PIECE)
+        length = min(there, most)
         start = tail % self._size
         end = start + length
         if end <= self._size:

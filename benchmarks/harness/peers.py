@@ -43,6 +43,7 @@ class Peers:
             "ours, batches": ["--batches"],
             "ours, max_latency=0": ["--max-latency", "0"],
             "ours, busy thread": ["--busy-thread"],
+            "ours, batches, busy thread": ["--batches", "--busy-thread"],
             "ours, memory": ["--memory-at", *MEMORY_AT],
         }[name]
         return self._python(name, "ours.py", *options)
@@ -76,12 +77,17 @@ class Peers:
         return Reader(name, lambda pid, _: [str(self.setup.c_reader), str(obj), str(pid), *options])
 
     def _bcc(self, name: str) -> Reader:
-        options = {"BCC": [], "BCC, best": ["--best"]}[name]
+        options = {
+            "BCC": [],
+            "BCC, best": ["--best"],
+            "BCC, best, busy thread": ["--best", "--busy-thread"],
+        }[name]
         script = str(_READERS / "bcc_reader.py")
         return Reader(
             name,
             lambda pid, _: [SYSTEM_PYTHON, script, *options, str(pid)],
             environment=self.setup.bcc_environment,
+            never_idle="--busy-thread" in options,
         )
 
     def _bpftrace(self, name: str) -> Reader:

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 
 from .session import UNTRACED, Record
 
+#: Events a second of the row threads, for records and for batches: two threads of Python
+#: share one interpreter, and at these rates half of its time is enough.
+THREADS_RATES = 300_000, 1_000_000
+THREADS = ("ours", "ours, busy thread", "ours, batches", "ours, batches, busy thread")
+
 #: Of several rounds the worst is told, not the median.
 _WORST = ("missing", "hwm_kib")
 
@@ -142,9 +147,12 @@ def figures(records: list[Record]) -> list[Figure]:
 
     tax, cpu = "tax_ns", "cpu_ns_per_event"
     hwm = get("memory", "ours, memory", "hwm_kib")
-    missing = get("rate", "ours", "missing")
+    missing = get("rate", "ours, batches", "missing")
     slow, fast = (get("curve", f"ours at {rate}", cpu) for rate in (10_000, "flat out"))
-    alone, busy = (get("threads", name, "events_per_s") for name in ("ours", "ours, busy thread"))
+    alone, busy, columns_alone, columns_busy = (
+        get("threads", f"{name} at {THREADS_RATES['batches' in name]}", "events_per_s")
+        for name in THREADS
+    )
     with_counters, without = (
         get("kernel", f"no output {name} COUNTERS", "ns_per_run") for name in ("with", "without")
     )
@@ -158,12 +166,19 @@ def figures(records: list[Record]) -> list[Figure]:
         ),
         Figure(
             "rate_per_s",
-            "highest rate without a loss, events/s",
+            "highest rate without a loss, batches, events/s",
+            lossless_rate(records, batches),
+            1.2e6,
+            at_most=False,
+        ),
+        Figure("lost", "events missing flat out, batches, worst round", missing, 0),
+        Figure(
+            "record_rate_per_s",
+            "highest rate without a loss, named records, events/s",
             lossless_rate(records, "ours"),
             1.2e6,
             at_most=False,
         ),
-        Figure("lost", "events missing flat out, worst round", missing, 0),
         ratio("reader_cpu_vs_bcc", "CPU per record, BCC's", "tax", "ours", "BCC", cpu, 0.5),
         ratio(
             "reader_cpu_vs_bcc_best",
@@ -222,11 +237,20 @@ def figures(records: list[Record]) -> list[Figure]:
         ),
         Figure(
             "busy_thread",
-            "events/s with a busy second thread, without",
+            "records/s with a busy second thread, without",
             _ratio(busy, alone),
-            0.8,
+            0.99,
             at_most=False,
             parts=(busy, alone),
+            unit="/s",
+        ),
+        Figure(
+            "busy_thread_batches",
+            "events/s of batches with one, without",
+            _ratio(columns_busy, columns_alone),
+            0.99,
+            at_most=False,
+            parts=(columns_busy, columns_alone),
             unit="/s",
         ),
         Figure(

@@ -10,6 +10,7 @@ from typing import Callable
 from . import kernel_side, start
 from .peers import getppid, openat
 from .process import FailedError, say
+from .report import THREADS, THREADS_RATES
 from .session import UNTRACED, Record, Session
 from .setup import ROOT
 
@@ -76,8 +77,11 @@ def _calls_per_s(record: Record) -> float:
 
 
 def memory(session: Session) -> None:
-    """Flat out for long: peak memory, and what is resident at some counts of events."""
-    calls = 2_000_000 if session.quick else 50_000_000
+    """Flat out for long: peak memory, and what is resident at some counts of events.
+
+    Some two thirds of the calls find the buffer full: 50 million events are read of these.
+    """
+    calls = 5_000_000 if session.quick else 150_000_000
     session.run("memory", 0, "ours, memory", getppid("calls", calls))
 
 
@@ -99,10 +103,12 @@ def curve(session: Session) -> None:
 
 
 def threads(session: Session) -> None:
-    """Ours flat out, alone and with a second thread of pure Python beside it."""
+    """With a second thread of pure Python in the reader's process, and without: what arrives."""
     seconds = 0.5 if session.quick else 1.0
-    for number, name in session.each_round(("ours", "ours, busy thread")):
-        session.run("threads", number, name, getppid("seconds", seconds))
+    for number, name in session.each_round((*THREADS, "BCC, best", "BCC, best, busy thread")):
+        rate = THREADS_RATES["batches" in name]
+        load = getppid("rate", rate, seconds)
+        session.run("threads", number, name, load, asked_per_s=rate)
 
 
 def merge(session: Session) -> None:

@@ -75,7 +75,9 @@ ROW_OF = {
     "peak_mib": "memory",
     "memory_growth_mib": "memory",
     "cpu_slow_vs_flat_out": "curve",
+    "record_rate_per_s": "rate",
     "busy_thread": "threads",
+    "busy_thread_batches": "threads",
     "counters_ns": "kernel",
 }
 

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import signal
+import threading
 from typing import Any, Callable
 
 from bcc import BPF  # type: ignore[import-not-found,unused-ignore]
@@ -96,6 +97,14 @@ class Counts:
         self.stopping = True
 
 
+def spin(counts: Counts) -> None:
+    """Pure Python that never lets go of the interpreter by itself."""
+    number = 0
+    while not counts.stopping:
+        for _ in range(1000):
+            number += 1
+
+
 def plain_callback(bpf: Any, counts: Counts) -> Callable[[int, int, int], None]:
     def on_event(_cpu: int, data: int, _size: int) -> None:
         event = bpf["events"].event(data)
@@ -131,6 +140,7 @@ def best_callback(counts: Counts) -> Callable[[int, int, int], None]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--best", action="store_true")
+    parser.add_argument("--busy-thread", action="store_true")
     parser.add_argument("--uprobe", metavar="LIBRARY:FUNCTION")
     parser.add_argument("pid", nargs="?", default="0")
     options = parser.parse_args()
@@ -147,6 +157,8 @@ def main() -> None:
     if options.uprobe:
         library, _, symbol = options.uprobe.rpartition(":")
         bpf.attach_uprobe(name=library, sym=symbol, fn_name="on_call")
+    if options.busy_thread:
+        threading.Thread(target=spin, args=(counts,)).start()
     os.write(1, b"attached\n")
     while not counts.stopping:
         before = counts.events

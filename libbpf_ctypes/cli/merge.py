@@ -13,7 +13,7 @@ PATIENCE = 0.01
 _PATIENCE_NS = int(PATIENCE * 1e9)
 
 #: Items that are held at most: with more the older ones go on as they are.
-_MOST = 1 << 15
+_MOST = 1 << 14
 
 
 class Merger(Generic[_T]):

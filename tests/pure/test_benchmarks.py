@@ -128,9 +128,12 @@ def test_the_highest_rate_is_one_without_a_loss() -> None:
     again = run("rate, paced", 1, "ours", 800, missing=1, asked_per_s=1250000)
     assert report.lossless_rate([*lossy, *paced, again], "ours") == 0
     assert report.lossless_rate(clean, "C, batched") is None
-    figures = found([*lossy, *paced])
-    assert figures["rate_per_s"].verdict == "ok"
-    assert (figures["lost"].value, figures["lost"].verdict) == (1, "missed")
+    batches = [run("rate", 0, "ours, batches", 500, missing=1)]
+    batches.append(run("rate, paced", 0, "ours, batches", 800, asked_per_s=1250000))
+    figures = found([*lossy, *paced, *batches])
+    assert (figures["rate_per_s"].value, figures["rate_per_s"].verdict) == (1.25e6, "ok")
+    assert (figures["record_rate_per_s"].value, figures["lost"].value) == (1.25e6, 1)
+    assert figures["lost"].verdict == "missed"
 
 
 def test_memory_is_flat_from_the_first_million() -> None:

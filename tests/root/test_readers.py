@@ -95,7 +95,7 @@ def test_flat_records_and_a_schema_that_comes_later(
     with PerfBuffer(events, later) as buffer, attach():
         assert bool(asked) == (reader == "by callback")
         call_open64(PATH, 10)
-        found = buffer.poll(0)
+        found: list[Any] = buffer.poll(0)
         assert asked == [True]
         buffer.resolve_schema()
         assert asked == [True]
