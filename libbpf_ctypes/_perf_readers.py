@@ -137,11 +137,18 @@ class Collector(Generic[_T]):
 
 
 def online_cpus() -> list[int]:
-    """The numbers of the CPUs that are online, in order: libbpf's buffers are theirs."""
+    """The numbers of the CPUs that are online, in order: libbpf's buffers are theirs.
+
+    Empty where /sys does not tell.
+    """
     cpus: list[int] = []
-    for part in Path("/sys/devices/system/cpu/online").read_text(encoding="ascii").split(","):
-        first, _, last = part.strip().partition("-")
-        cpus.extend(range(int(first), int(last or first) + 1))
+    try:
+        text = Path("/sys/devices/system/cpu/online").read_text(encoding="ascii")
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            cpus.extend(range(int(first), int(last or first) + 1))
+    except (OSError, ValueError):
+        return []
     return cpus
 
 

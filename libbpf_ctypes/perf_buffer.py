@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-import os
-import select
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any, Callable, Generic, Literal, TypeVar, overload
 
 from . import _ring
 from ._ffi import lib
-from ._handle import Handle
 from ._interrupts import interrupts_held
 from ._perf_open import Callbacks, check_pages, open_buffers, wakeup_events
 from ._perf_open import pages_for as pages_for
 from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
+from ._reader import Reader
 from .enums import MapType
 from .errors import BpfError, ClosedError
 from .maps import Map
@@ -31,10 +26,8 @@ _T = TypeVar("_T")
 #: when it is called again: neither memory nor the time away is unbounded.
 _ENOUGH = 16384
 
-_FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 
-
-class PerfBuffer(Handle, Generic[_T]):
+class PerfBuffer(Reader, Generic[_T]):
     """A reader of a perf event array, one buffer per online CPU.
 
     Args:
@@ -77,8 +70,6 @@ class PerfBuffer(Handle, Generic[_T]):
         before libbpf 1.2 ``perf_buffer__new_raw`` (0.6); ``perf_buffer__buffer``
         (1.0); bpf_perf_event_output (Linux 4.4).
     """
-
-    _close_order = 1
 
     @overload
     def __init__(
@@ -143,34 +134,26 @@ class PerfBuffer(Handle, Generic[_T]):
         if not _comes_later(schema) or _ring.obstacle():  # a callback is made for its schema
             self._resolve_schema(map)
         self._columns_checked = False
-        self._max_latency = min(max_latency, _FOREVER)
-        self._poller: int | None = None
-        self._closing = False
-        self._closed_event = threading.Event()
         self._more = False
         self._next = 0
-        self._consumed = time.monotonic()
-        self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        pointer = self._open(operation, map.fd, pages, max_latency)
         try:
-            pointer = self._open(operation, map.fd, pages)
+            fd = int(lib.perf_buffer__epoll_fd(pointer))
+            super().__init__(pointer, map, fd, max_latency)
         except BaseException:
-            self._close_wake_fds()
+            if getattr(self, "_pointer", pointer) is pointer:  # nobody freed it
+                self._release(pointer)
             raise
-        super().__init__(pointer, map)
-        self._map = map
         self._until = self._reader.until  # kept when the reader is gone
-        self._waiter = select.poll()
-        self._waiter.register(self.fileno(), select.POLLIN)
-        self._waiter.register(self._wake_fds[0], select.POLLIN)
         map._parent._adopt(self)
 
-    def _open(self, operation: str, fd: int, pages: int | None) -> Any:
+    def _open(self, operation: str, fd: int, pages: int | None, max_latency: float) -> Any:
         """Opens the buffers, and the reader that this machine allows."""
         collected = self._collected
         size = -1 if collected.schema is None else collected.schema.size
 
         def wake_after(pages: int) -> int:
-            return wakeup_events(pages, size) if self._max_latency else 1
+            return wakeup_events(pages, size) if max_latency else 1
 
         self._reader: RingReader | CallbackReader
         self.why_callback = _ring.obstacle()
@@ -195,9 +178,9 @@ class PerfBuffer(Handle, Generic[_T]):
         poll() does it, too. Raises: as the function, and LayoutError.
         """
         self._as_parameter_  # noqa: B018 - raises if closed or forked
-        self._resolve_schema(self._map)
+        self._resolve_schema(self._parent)
 
-    def _resolve_schema(self, map: Map) -> None:
+    def _resolve_schema(self, map: Any) -> None:
         given, schema = self._given, self._given
         if given is None:
             return
@@ -249,7 +232,7 @@ class PerfBuffer(Handle, Generic[_T]):
             what on_lost or the decoder raised. The events read by then are
             returned by the next poll.
         """
-        self._poll("poll", timeout, columns=False)
+        self._poll(timeout, self._collected.events, columns=False)
         # The same list: the callbacks append to it.
         events = self._collected.events[:]
         self._collected.events.clear()
@@ -269,7 +252,7 @@ class PerfBuffer(Handle, Generic[_T]):
         Source: ``perf_buffer__buffer`` (libbpf 1.0).
         """
         self._need_columns()
-        self._poll("poll", timeout, columns=True)
+        self._poll(timeout, self._collected.arrays, columns=True)
         arrays = self._collected.arrays[:]
         self._collected.arrays.clear()
         return arrays
@@ -312,61 +295,21 @@ class PerfBuffer(Handle, Generic[_T]):
             )
         self._columns_checked = True
 
-    def _poll(self, operation: str, timeout: float | None, *, columns: bool) -> None:
-        me = threading.get_ident()
-        if timeout is not None and not timeout >= 0:
-            raise BpfError(operation, errno.EINVAL, f"{timeout} is not a time to wait")
-        with self._lock:
-            self._as_parameter_  # noqa: B018 - raises if closed or forked
-            if self._closing:
-                raise ClosedError(f"use {self!r}", None, "it is being closed")
-            if self._poller is not None:
-                reason = "another poll is under way"
-                raise BpfError(operation, errno.EBUSY, reason, hint="One thread reads a buffer.")
-            self._poller = me
-        self._collected.columns = columns
-        try:
-            self._resolve_schema(self._map)
-            self._wait(timeout)
-        finally:
-            with self._lock:
-                self._poller = None
-                closing = self._closing
-            if closing:
-                self._finish()
-        error, self._collected.error = self._collected.error, None
+    def _poll(self, timeout: float | None, found: list[Any], *, columns: bool) -> None:
+        """Polls until something is in FOUND, or somebody is to be told of an error."""
+        collected = self._collected
+        with self._polling(timeout):
+            self._resolve_schema(self._parent)
+            collected.columns = columns
+            self._wait(timeout, lambda: found or collected.error, more=self._more)
+        error, collected.error = collected.error, None
         if error is not None:
             raise error
-
-    def _wait(self, timeout: float | None) -> None:
-        """Reads what is there, else waits for it; returns with something, or too late."""
-        collected = self._collected
-        now = time.monotonic()
-        deadline = None if timeout is None else now + min(timeout, _FOREVER)
-        if self._more or timeout == 0:
-            self._consume()
-        while not (collected.events or collected.arrays or collected.error or self._closing):
-            ends = [] if deadline is None else [deadline]
-            if self._max_latency:
-                ends.append(self._consumed + self._max_latency)
-            if deadline is not None and deadline <= now:
-                break
-            # Rounded up: a wait of a fraction of a millisecond must not spin. In
-            # pieces: poll(2) counts milliseconds in an int.
-            wait = max(0.0, min(ends) - now) if ends else None
-            ready = self._waiter.poll(None if wait is None else int(min(wait, 3600) * 1000) + 1)
-            if not self._closing:
-                self._consume()
-            if any(fd == self._wake_fds[0] for fd, _ in ready):
-                os.read(self._wake_fds[0], 4096)
-                break
-            now = time.monotonic()
 
     def _consume(self) -> None:
         """Reads what the buffers hold, a piece of each CPU's once around."""
         with interrupts_held():
             self._more = self._consume_round()
-        self._consumed = time.monotonic()
 
     def _consume_round(self) -> bool:
         collected, left_some = self._collected, False
@@ -377,43 +320,10 @@ class PerfBuffer(Handle, Generic[_T]):
                 return True  # the wake-up was for all CPUs, and comes only once
         return left_some
 
-    def wake(self) -> None:
-        """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
-        if not self.closed:
-            with contextlib.suppress(BlockingIOError):  # it is full: the poll will wake
-                os.write(self._wake_fds[1], b"\0")
-
-    def close(self) -> None:
-        """Closes the buffers; events not yet read are dropped. Twice does no harm.
-
-        While another thread polls, that poll ends first; inside on_lost the
-        buffer is freed when the poll under way returns.
-        """
-        with self._lock:
-            if self.closed:
-                return
-            self._closing = True
-            poller = self._poller
-            polled = poller is not None and os.getpid() == self._owner
-            if polled:
-                self.wake()  # under the lock: the poll cannot end, and free the pipe, meanwhile
-        if not polled:
-            self._finish()
-        elif poller != threading.get_ident():
-            self._closed_event.wait()
-
-    def _finish(self) -> None:
-        super().close()
-        self._closed_event.set()
-
     def _release(self, pointer: Any) -> None:
         del self._reader  # it looks into the memory that goes now
         lib.perf_buffer__free(pointer)
-        self._close_wake_fds()
-
-    def _close_wake_fds(self) -> None:
-        for fd in self._wake_fds:
-            os.close(fd)
+        super()._release(pointer)
 
     def __repr__(self) -> str:
         return f"<PerfBuffer{' (closed)' if self.closed else ''}, {self.lost} lost>"

@@ -39,6 +39,7 @@ ORDER = [
     "variables",
     "program",
     "object",
+    "_reader",
     "_ring",
     "_perf_open",
     "_perf_readers",

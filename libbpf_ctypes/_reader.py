@@ -1,0 +1,138 @@
+"""What readers of events have in common: one poll at a time, which close() and wake() end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Callable
+
+from ._handle import Handle
+from .errors import BpfError, ClosedError
+
+_FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
+
+
+class Reader(Handle):
+    """A handle on buffers of events, which one thread polls.
+
+    It may be closed at any time, from what a poll calls and from other threads too.
+
+    Args: pointer, parent: as Handle's.
+        fd: readable when events are there.
+        max_latency: seconds after which a waiting poll looks for events by itself;
+            0: it relies on FD.
+    """
+
+    _close_order = 1
+
+    def __init__(self, pointer: Any, parent: object, fd: int, max_latency: float) -> None:
+        super().__init__(pointer, parent)
+        self._max_latency = max_latency
+        self._poller: int | None = None
+        self._closing = False
+        self._closed_event = threading.Event()
+        self._consumed = time.monotonic()
+        self._wake_fds: tuple[int, ...] = ()
+        try:
+            self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            self.close()
+            raise
+        self._waiter = select.poll()
+        self._waiter.register(fd, select.POLLIN)
+        self._waiter.register(self._wake_fds[0], select.POLLIN)
+
+    def _consume(self) -> None:
+        """Takes what the buffers hold."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _polling(self, timeout: float | None) -> Iterator[None]:
+        """Around a poll. Raises: BpfError: closed, or another poll is under way."""
+        if timeout is not None and not timeout >= 0:
+            raise BpfError("poll", errno.EINVAL, f"{timeout} is not a time to wait")
+        with self._lock:
+            self._as_parameter_  # noqa: B018 - raises if closed or forked
+            if self._closing:
+                raise ClosedError(f"use {self!r}", None, "it is being closed")
+            if self._poller is not None:
+                reason = "another poll is under way"
+                raise BpfError("poll", errno.EBUSY, reason, hint="One thread reads a buffer.")
+            self._poller = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._poller = None
+                closing = self._closing
+            if closing:
+                self._finish()
+
+    def _wait(self, timeout: float | None, enough: Callable[[], Any], *, more: bool) -> None:
+        """Takes what is there, waits for more; returns with ENOUGH, or too late.
+
+        Args: timeout: seconds; None: for ever. enough: whether something was taken.
+            more: that there is more is known without waiting.
+        """
+        now = time.monotonic()
+        deadline = None if timeout is None else now + min(timeout, _FOREVER)
+        if more or timeout == 0:
+            self._take()
+        while not (enough() or self._closing):
+            ends = [] if deadline is None else [deadline]
+            if self._max_latency:
+                ends.append(self._consumed + min(self._max_latency, _FOREVER))
+            if deadline is not None and deadline <= now:
+                break
+            # Rounded up: a wait of a fraction of a millisecond must not spin. In
+            # pieces: poll(2) counts milliseconds in an int.
+            wait = max(0.0, min(ends) - now) if ends else None
+            ready = self._waiter.poll(None if wait is None else int(min(wait, 3600) * 1000) + 1)
+            if not self._closing:
+                self._take()
+            if any(fd == self._wake_fds[0] for fd, _ in ready):
+                os.read(self._wake_fds[0], 4096)
+                break
+            now = time.monotonic()
+
+    def _take(self) -> None:
+        self._consume()
+        self._consumed = time.monotonic()
+
+    def wake(self) -> None:
+        """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
+        if not self.closed:
+            with contextlib.suppress(BlockingIOError):  # it is full: the poll will wake
+                os.write(self._wake_fds[1], b"\0")
+
+    def close(self) -> None:
+        """Closes the buffers; events not yet read are dropped. Twice does no harm.
+
+        While another thread polls, that poll ends first; inside what a poll calls the
+        buffer is freed when the poll under way returns.
+        """
+        with self._lock:
+            if self.closed:
+                return
+            self._closing = True
+            poller = self._poller
+            polled = poller is not None and os.getpid() == self._owner
+            if polled:
+                self.wake()  # under the lock: the poll cannot end, and free the pipe, meanwhile
+        if not polled:
+            self._finish()
+        elif poller != threading.get_ident():
+            self._closed_event.wait()
+
+    def _finish(self) -> None:
+        super().close()
+        self._closed_event.set()
+
+    def _release(self, pointer: Any) -> None:
+        for fd in self._wake_fds:
+            os.close(fd)
