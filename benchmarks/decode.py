@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,11 @@ def compare(title: str, schema: Schema[Any], events: list[bytes], others: dict[s
         "compiled construct's parse": compiled.parse,
         "construct's parse": schema.declaration.parse,
     }
-    ways = {name: (lambda d=d: run(d, events)) for name, d in decoders.items()}
+    ways: dict[str, Callable[[], float]] = {
+        name: partial(run, decode, events) for name, decode in decoders.items()
+    }
     padded = [event + b"\xff" * 4 for event in events]
-    ways["Schema.decode of samples with padding"] = lambda: run(schema.decode, padded)
+    ways["Schema.decode of samples with padding"] = partial(run, schema.decode, padded)
     joined = b"".join(events)
 
     def many() -> float:

@@ -10,7 +10,7 @@ import statistics
 import sys
 from typing import Any
 
-import matplotlib  # type: ignore[import-not-found,unused-ignore]
+import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from .session import UNTRACED, Record
 
-#: Events a second of the row threads, for records and for batches: two threads of Python
-#: share one interpreter, and at these rates half of its time is enough.
-THREADS_RATES = 300_000, 1_000_000
+#: Events a second of the row threads: two threads of Python share one interpreter, and at
+#: this rate half of its time is enough.
+THREADS_RATE = 300_000
 THREADS = ("ours", "ours, busy thread", "ours, batches", "ours, batches, busy thread")
 
 #: Of several rounds the worst is told, not the median.
@@ -150,8 +150,7 @@ def figures(records: list[Record]) -> list[Figure]:
     missing = get("rate", "ours, batches", "missing")
     slow, fast = (get("curve", f"ours at {rate}", cpu) for rate in (10_000, "flat out"))
     alone, busy, columns_alone, columns_busy = (
-        get("threads", f"{name} at {THREADS_RATES['batches' in name]}", "events_per_s")
-        for name in THREADS
+        get("threads", f"{name} at {THREADS_RATE}", "events_per_s") for name in THREADS
     )
     with_counters, without = (
         get("kernel", f"no output {name} COUNTERS", "ns_per_run") for name in ("with", "without")

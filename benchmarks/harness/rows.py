@@ -10,7 +10,7 @@ from typing import Callable
 from . import kernel_side, start
 from .peers import getppid, openat
 from .process import FailedError, say
-from .report import THREADS, THREADS_RATES
+from .report import THREADS, THREADS_RATE
 from .session import UNTRACED, Record, Session
 from .setup import ROOT
 
@@ -36,7 +36,7 @@ CURVE_RATES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 CURVE = (UNTRACED, "ours", "ours, batches", "C, batched", "BCC")
 
 #: Where events are lost flat out, these are tried: events a second.
-_PACED_RATES = (3e6, 2.5e6, 2e6, 1.75e6, 1.5e6, 1.2e6, 1e6, 800e3, 500e3, 200e3)
+_PACED_RATES = (3e6, 2.5e6, 2e6, 1.75e6, 1.5e6, 1.35e6, 1.25e6, 1e6, 800e3, 500e3, 200e3)
 
 
 def tax(session: Session) -> None:
@@ -106,9 +106,8 @@ def threads(session: Session) -> None:
     """With a second thread of pure Python in the reader's process, and without: what arrives."""
     seconds = 0.5 if session.quick else 1.0
     for number, name in session.each_round((*THREADS, "BCC, best", "BCC, best, busy thread")):
-        rate = THREADS_RATES["batches" in name]
-        load = getppid("rate", rate, seconds)
-        session.run("threads", number, name, load, asked_per_s=rate)
+        load = getppid("rate", THREADS_RATE, seconds)
+        session.run("threads", number, name, load, asked_per_s=THREADS_RATE)
 
 
 def merge(session: Session) -> None:

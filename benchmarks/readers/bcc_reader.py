@@ -19,7 +19,7 @@ import signal
 import threading
 from typing import Any, Callable
 
-from bcc import BPF  # type: ignore[import-not-found,unused-ignore]
+from bcc import BPF
 
 EVENT = """
 struct syscall_event {

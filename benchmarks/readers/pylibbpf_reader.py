@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import Any
 
-from pylibbpf import BpfObject  # type: ignore[import-not-found,unused-ignore]
+from pylibbpf import BpfObject
 
 
 class Event(ctypes.Structure):
