@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -223,3 +225,41 @@ def test_batches_are_iterated_until_the_close(
             if seen == 300:
                 buffer.close()
     assert seen == 300
+
+
+@pytest.mark.parametrize("obstacle", ["", "it is a test"], ids=["in memory", "by callback"])
+def test_a_batch_is_taken_without_letting_go_of_the_interpreter(obstacle: str) -> None:
+    """A second thread that gets it would keep it for ever: so the batch must not give it away."""
+    code = f"""
+import ctypes, os, sys, threading
+from libbpf_ctypes import KPROBE_OBJECT, SYSCALL_EVENT, BpfObject, PerfBuffer, _ring
+if {obstacle!r}:
+    _ring.obstacle = lambda: {obstacle!r}
+start, stop = threading.Lock(), False
+def spin():
+    with start:
+        while not stop:
+            pass
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    obj.variables["target_pid"].value = os.getpid()
+    obj.load()
+    with PerfBuffer(obj.maps["EVENTS"], SYSCALL_EVENT) as buffer:
+        buffer.poll(0)
+        with obj.programs["syscall_kprobe"].attach_uprobe("libc.so.6", "open64"):
+            for _ in range(3000):
+                ctypes.CDLL(None).open64(b"/nonexistent", 0)
+        start.acquire()
+        thread = threading.Thread(target=spin)
+        thread.start()
+        sys.setswitchinterval(1000)
+        start.release()
+        found = len(buffer.poll(0))
+        stop = True
+        sys.setswitchinterval(0.005)
+        thread.join()
+        print(found >= 3000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
