@@ -353,3 +353,23 @@ def test_a_buffer_that_nobody_can_have_is_told() -> None:
     assert done.returncode == 1
     assert done.stderr.count("[ERROR]") == 1
     assert "take fewer pages" in done.stderr or "ewer pages" in done.stderr
+
+
+def test_a_user_who_may_lock_little_is_told_of_smaller_buffers() -> None:
+    """Root without CAP_IPC_LOCK, with nothing to lock but what perf gives everybody."""
+    code = (
+        "import ctypes, os, resource, sys;"
+        "PR_CAPBSET_DROP, CAP_IPC_LOCK = 24, 14;"
+        "assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) == 0;"
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, *TOOL, "open64", "-d", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("[WARNING] The buffers are smaller than usual") == 1
+    asked = [*command, "--buffer=16M"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "CAP_IPC_LOCK" in done.stderr
+    assert "Traceback" not in done.stderr
