@@ -96,27 +96,34 @@ def open_buffers(
     Raises: BpfError, with a hint.
     """
     wanted = default_pages() if pages is None else pages
-    while True:
+    pointer = None
+    while pointer is None:
         try:
             with calling(operation, _hint):
                 pointer = _open(map_fd, wanted, wake_after(wanted), callbacks)
-            break
-        except BpfError as error:
-            no_room = error.errno == errno.ENOMEM or (
-                error.errno == errno.EPERM and not kernel.missing_capabilities()
-            )
-            if pages is not None or wanted == 1 or not no_room:
+        except BaseException as error:
+            if pointer is not None:  # Ctrl-C came, or a handler of the log raised
+                lib.perf_buffer__free(pointer)
                 raise
-            reason = error
-            wanted //= 2
+            if pages is not None or wanted == 1 or not _is_too_large(error):
+                raise
+            wanted, why = wanted // 2, getattr(error, "hint", "")
     if pages is None and wanted < default_pages():
         logger.warning(
             "The buffers are smaller than usual, %d KiB for each CPU in place of %d: %s",
             wanted * PAGE_SIZE >> 10,
             default_pages() * PAGE_SIZE >> 10,
-            reason.hint,
+            why,
         )
     return pointer, wanted
+
+
+def _is_too_large(error: BaseException) -> bool:
+    """Whether smaller buffers may do."""
+    if not isinstance(error, BpfError):
+        return False
+    forbidden = error.errno == errno.EPERM and not kernel.missing_capabilities()
+    return forbidden or error.errno == errno.ENOMEM
 
 
 def has_sample_period() -> bool:
@@ -147,5 +154,5 @@ def _hint(error: BpfError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return kernel.privilege_hint()
     if error.errno == errno.ENOMEM:
-        return "The kernel has no memory for buffers of this size: take fewer pages."
+        return "The kernel has no memory for larger buffers: take fewer pages (--buffer SIZE)."
     return ""

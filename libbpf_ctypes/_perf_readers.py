@@ -25,6 +25,7 @@ from ._ring import (
     SAMPLE,
     SAMPLE_HEADER,
     Lost,
+    Mixed,
     Record,
     Ring,
     Samples,
@@ -72,6 +73,9 @@ class Collector(Generic[_T]):
         """Takes what was in a ring."""
         if isinstance(record, Lost):
             self.add_lost(record.cpu, record.events)
+        elif isinstance(record, Mixed):
+            for event in record.events:
+                self._add_event(record.cpu, event)
         elif self.columns:
             self.add_columns(record.data, BEFORE_EVENT, record.stride, record.size)
         else:
@@ -86,6 +90,7 @@ class Collector(Generic[_T]):
         except DecodeError as error:
             self.keep(error)
             return
+        stuck = False
         while samples.data:
             before = len(events)
             try:
@@ -94,9 +99,27 @@ class Collector(Generic[_T]):
             except BaseException as error:  # a signal handler's, too: it costs no event
                 self.keep(error)
                 done = len(events) - before
-                samples = samples.without(done + isinstance(error, DecodeError))
+                skip = isinstance(error, DecodeError) or (stuck and not done)
+                stuck = not (done or skip)
+                samples = samples.without(done + skip)
+
+    def _add_event(self, cpu: int, event: bytes) -> None:
+        """Decodes one event of a size that the next one has not."""
+        schema = self.schema
+        if schema is None:
+            self.add_bytes(cpu, event)
+            return
+        try:
+            schema.check_size(len(event))
+            if self.columns:
+                self.add_columns(event[: schema.size], 0, schema.size, schema.size)
+            else:
+                self.events.append(schema.decode(event))
+        except BaseException as error:
+            self.keep(error)
 
     def _decode(self, samples: Samples) -> Any:
+        """An iterator of what they become."""
         schema, cpu = self.schema, samples.cpu
         if schema is None:
             events = samples.events()

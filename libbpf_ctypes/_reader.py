@@ -106,8 +106,9 @@ class Reader(Handle):
 
     def wake(self) -> None:
         """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
-        if not self.closed:
-            with contextlib.suppress(BlockingIOError):  # it is full: the poll will wake
+        # Under the lock: close() must not free the pipe meanwhile. It lets its own thread in.
+        with self._lock, contextlib.suppress(BlockingIOError):  # it is full: the poll will wake
+            if not self.closed:
                 os.write(self._wake_fds[1], b"\0")
 
     def close(self) -> None:

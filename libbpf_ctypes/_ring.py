@@ -26,6 +26,9 @@ LOST_RECORD = struct.Struct("=IHHQQ")  # and the event's id, and how many are lo
 #: Bytes from a sample's beginning to its event.
 BEFORE_EVENT = SAMPLE_HEADER.size
 
+#: Equal samples that are taken one by one when no more of them follow each other.
+_FEW = 4
+
 #: The bytes of a sample's header that are the same in equal samples. ``misc`` (4 and
 #: 5) tells whether the CPU was in the kernel, and may differ.
 _COMPARED = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11)
@@ -53,11 +56,18 @@ class Samples(NamedTuple):
         """These samples but for the first ones."""
         return self._replace(data=memoryview(self.data)[number * self.stride :])
 
-    def events(self) -> Iterator[bytes | memoryview]:
+    def events(self) -> Iterator[bytes]:
         """Each event's bytes, with perf's padding."""
         data, size = self.data, self.size
         for at in range(BEFORE_EVENT, len(data), self.stride):
-            yield data[at : at + size]
+            yield bytes(data[at : at + size])
+
+
+class Mixed(NamedTuple):
+    """Samples of several sizes, in a row: each event's bytes, with perf's padding."""
+
+    cpu: int
+    events: list[bytes]
 
 
 class Lost(NamedTuple):
@@ -67,7 +77,7 @@ class Lost(NamedTuple):
     events: int
 
 
-Record = Union[Samples, Lost]
+Record = Union[Samples, Mixed, Lost]
 
 
 def obstacle() -> str:
@@ -141,6 +151,7 @@ class Ring:
 def _records(data: bytes, cpu: int) -> tuple[list[Record], int]:
     """The whole records that data begins with, and how many bytes they are."""
     records: list[Record] = []
+    mixed: list[bytes] = []
     at, end = 0, len(data)
     while end - at >= _HEADER.size:
         kind, _misc, size = _HEADER.unpack_from(data, at)
@@ -149,19 +160,35 @@ def _records(data: bytes, cpu: int) -> tuple[list[Record], int]:
         if at + size > end:
             break
         if kind == SAMPLE:
-            next_at = _end_of_equals(data, at, size)
             event = _event_size(data, at, size, cpu)
-            records.append(Samples(cpu, data[at:next_at], size, event))
+            number = _count_equals(data, at, size, end)
+            next_at = at + number * size
+            if number < _FEW:
+                first = at + BEFORE_EVENT
+                mixed.extend([data[n : n + event] for n in range(first, next_at, size)])
+            else:
+                mixed = _set_apart(mixed, records, cpu)
+                records.append(Samples(cpu, data[at:next_at], size, event))
             at = next_at
             continue
         if kind == LOST:
             if size < LOST_RECORD.size:
                 raise _damaged(cpu, f"a report of losses in {size} bytes")
+            mixed = _set_apart(mixed, records, cpu)
             records.append(Lost(cpu, LOST_RECORD.unpack_from(data, at)[4]))
         at += size  # other records are not for us
+    _set_apart(mixed, records, cpu)
     if not at and end:
         raise _damaged(cpu, f"{end} bytes that hold no record")
     return records, at
+
+
+def _set_apart(mixed: list[bytes], records: list[Record], cpu: int) -> list[bytes]:
+    """Adds MIXED to the records; returns where the next ones go."""
+    if not mixed:
+        return mixed
+    records.append(Mixed(cpu, mixed))
+    return []
 
 
 def _event_size(data: bytes, at: int, size: int, cpu: int) -> int:
@@ -173,15 +200,33 @@ def _event_size(data: bytes, at: int, size: int, cpu: int) -> int:
     return event
 
 
-def _end_of_equals(data: bytes, at: int, size: int) -> int:
-    """Where the samples end that are like the one at AT: no look at each of them."""
-    count = (len(data) - at) // size
-    for offset in _COMPARED:
-        column = data[at + offset : at + count * size : size]
-        first = column[:1]
-        if column != first * count:
-            count -= len(column.lstrip(first))
-    return at + count * size
+def _count_equals(data: bytes, at: int, size: int, end: int) -> int:
+    """How many samples follow each other that are like the one at AT, it being the first.
+
+    Not one by one, but by a look at the columns that their headers make; in steps
+    that grow, so that nothing is looked at again and again where sizes change often.
+    """
+    most = (end - at) // size
+    next_at = at + size
+    if most < 2 or data[next_at : next_at + 4] != data[at : at + 4]:
+        return 1
+    if data[next_at + 6 : next_at + 12] != data[at + 6 : at + 12]:
+        return 1
+    known, step = 2, _FEW
+    while known < most:
+        number = min(known + step, most)
+        start, stop = at + known * size, at + number * size
+        for offset in _COMPARED:
+            column, first = data[start + offset : stop : size], data[at + offset]
+            if column.count(first) != len(column):
+                equal = len(column) - len(column.lstrip(bytes((first,))))
+                stop = start + equal * size
+                if not equal:
+                    return known
+        if stop < at + number * size:
+            return (stop - at) // size
+        known, step = number, step * 8
+    return known
 
 
 def _damaged(cpu: int, found: str) -> BpfError:

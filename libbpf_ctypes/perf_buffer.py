@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable, Generic, Literal, TypeVar, overload
 
 from . import _ring
@@ -131,44 +132,46 @@ class PerfBuffer(Reader, Generic[_T]):
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
         self._collected: Collector[_T] = Collector(with_cpu, on_lost)
         self._given = schema
-        if not _comes_later(schema) or _ring.obstacle():  # a callback is made for its schema
+        if not _comes_later(schema):
             self._resolve_schema(map)
         self._columns_checked = False
         self._more = False
         self._next = 0
-        pointer = self._open(operation, map.fd, pages, max_latency)
-        try:
+        pointer = self._open(operation, map, pages, max_latency)
+        with _freed_on_error(pointer):
             fd = int(lib.perf_buffer__epoll_fd(pointer))
-            super().__init__(pointer, map, fd, max_latency)
-        except BaseException:
-            if getattr(self, "_pointer", pointer) is pointer:  # nobody freed it
-                self._release(pointer)
-            raise
+        super().__init__(pointer, map, fd, max_latency)
         self._until = self._reader.until  # kept when the reader is gone
         map._parent._adopt(self)
 
-    def _open(self, operation: str, fd: int, pages: int | None, max_latency: float) -> Any:
+    def _open(self, operation: str, map: Map, pages: int | None, max_latency: float) -> Any:
         """Opens the buffers, and the reader that this machine allows."""
         collected = self._collected
-        size = -1 if collected.schema is None else collected.schema.size
 
         def wake_after(pages: int) -> int:
+            size = -1 if collected.schema is None else collected.schema.size
             return wakeup_events(pages, size) if max_latency else 1
+
+        def open_for(callbacks: Callbacks) -> Any:
+            pointer, self.pages = open_buffers(operation, map.fd, pages, wake_after, callbacks)
+            with _freed_on_error(pointer):
+                self._count = int(lib.perf_buffer__buffer_cnt(pointer))
+            return pointer
 
         self._reader: RingReader | CallbackReader
         self.why_callback = _ring.obstacle()
         if not self.why_callback:
             cpus = online_cpus()
-            pointer, self.pages = open_buffers(operation, fd, pages, wake_after, Callbacks())
-            self._count = int(lib.perf_buffer__buffer_cnt(pointer))
-            if cpus and cpus == online_cpus() and self._count <= len(cpus):
-                self._reader = RingReader(pointer, cpus[: self._count], collected)
-                return pointer
+            pointer = open_for(Callbacks())
+            with _freed_on_error(pointer):
+                if cpus and cpus == online_cpus() and self._count <= len(cpus):
+                    self._reader = RingReader(pointer, cpus[: self._count], collected)
+                    return pointer
             lib.perf_buffer__free(pointer)
             self.why_callback = "it is not known which CPU each buffer belongs to"
+        self._resolve_schema(map)  # the callback is made for it
         reader = self._reader = CallbackReader(collected)
-        pointer, self.pages = open_buffers(operation, fd, pages, wake_after, reader.callbacks)
-        self._count = int(lib.perf_buffer__buffer_cnt(pointer))
+        pointer = open_for(reader.callbacks)
         reader.start(pointer, self._count)
         return pointer
 
@@ -308,6 +311,7 @@ class PerfBuffer(Reader, Generic[_T]):
 
     def _consume(self) -> None:
         """Reads what the buffers hold, a piece of each CPU's once around."""
+        self._more = True  # if it raises: the wake-up was for all CPUs, and comes only once
         with interrupts_held():
             self._more = self._consume_round()
 
@@ -317,7 +321,7 @@ class PerfBuffer(Reader, Generic[_T]):
             index, self._next = self._next, (self._next + 1) % self._count
             left_some |= self._reader.read(index)
             if collected.error is not None or self._closing or len(collected.events) >= _ENOUGH:
-                return True  # the wake-up was for all CPUs, and comes only once
+                return True
         return left_some
 
     def _release(self, pointer: Any) -> None:
@@ -332,3 +336,13 @@ class PerfBuffer(Reader, Generic[_T]):
 def _comes_later(schema: Any) -> bool:
     """Whether it is a function that returns a schema, and neither a schema nor a declaration."""
     return callable(schema) and not hasattr(schema, "parse") and not hasattr(schema, "decode")
+
+
+@contextmanager
+def _freed_on_error(pointer: Any) -> Iterator[None]:
+    """Frees opened buffers that no PerfBuffer owns yet."""
+    try:
+        yield
+    except BaseException:
+        lib.perf_buffer__free(pointer)
+        raise

@@ -41,7 +41,7 @@ def tell(account: Account, function: str, console: Console) -> bool:
         console.error(
             f"{lost} events were lost: {counters.refused} found the buffer full, "
             f"{lost - counters.refused} were not read in time. Narrow the trace with -p, "
-            "or write to a file rather than to a terminal."
+            "give them more room with --buffer, or write to a file rather than to a terminal."
         )
     elif not delivered:
         console.info(_why_nothing(function, counters))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Callable
@@ -81,9 +82,8 @@ class Stream:
                 output.flush(now + 0.1 if end is None else min(end, now + 0.1))
         except OutputClosedError:
             self.reader_left = True
-        except BpfError:  # what came before it was traced
-            self._print(self._held())
-            output.flush(time.monotonic() + _DRAIN_PATIENCE, force=True)
+        except BpfError:
+            self._print_what_came()
             raise
 
     def drain(self) -> None:
@@ -101,6 +101,17 @@ class Stream:
                 pass
         except OutputClosedError:
             self.reader_left = True
+        except BpfError:
+            self._print_what_came()
+            raise
+
+    def _print_what_came(self) -> None:
+        """Prints what was read before an error: it was traced."""
+        with contextlib.suppress(BpfError, OutputClosedError):
+            self._read(0)
+        with contextlib.suppress(OutputClosedError):
+            self._print(self._held())
+            self._output.flush(time.monotonic() + _DRAIN_PATIENCE, force=True)
 
     def _write_some(self, end: float, *, force: bool) -> bool:
         """Writes what waits; False: there is nothing left, or nobody takes any of it."""
@@ -127,12 +138,12 @@ class Stream:
         self._print(items)
         return bool(found)
 
-    @staticmethod
-    def _pairs(samples: list[tuple[int, bytes]], recorder: Recorder) -> list[Any]:
+    def _pairs(self, samples: list[tuple[int, bytes]], recorder: Recorder) -> list[Any]:
         """The samples with their events in front."""
         try:
             return list(zip(recorder.decode(samples), samples))
         except BpfError:
+            self._print(self._held())
             recorder.add(samples)  # it records what came, whatever it is
             raise
 

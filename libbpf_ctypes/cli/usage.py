@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import __version__
 from .text import escape
@@ -26,8 +26,7 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
     Raises: UsageError.
     """
     if {"-h", "--help"} & set(words):
-        print(doc.strip("\n"), flush=True)
-        raise SystemExit(0)
+        _print_help(doc)
     import docopt  # what --help does without
 
     try:
@@ -35,7 +34,14 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
     except docopt.DocoptExit:
         # docopt's complaint is its whole usage text, or its inner state.
         raise UsageError(_diagnose(doc, words)) from None
+    if found["--help"]:  # abbreviated
+        _print_help(doc)
     return found
+
+
+def _print_help(doc: str) -> NoReturn:
+    print(doc.strip("\n"), flush=True)
+    raise SystemExit(0)
 
 
 def print_version() -> int:

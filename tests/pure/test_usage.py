@@ -119,6 +119,7 @@ def test_help_and_version() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == DOC.strip()
     assert run_tool("-h").stdout == done.stdout
+    assert run_tool("--hel").stdout == done.stdout
     missing = run_tool("--version", LIBBPF_CTYPES_LIBRARY="/nonexistent/libbpf.so")
     assert missing.returncode == 1
     assert missing.stdout.startswith("ebpf-tool ")

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 import construct
 import numpy
 import pytest
 
-from libbpf_ctypes import SYSCALL_EVENT, BpfError, BpfObject, Link, PerfBuffer, _ring
+from libbpf_ctypes import (
+    SYSCALL_EVENT,
+    BpfError,
+    BpfObject,
+    Link,
+    PerfBuffer,
+    _perf_open,
+    _ring,
+    perf_buffer,
+)
 from libbpf_ctypes.events import SYSCALL_EVENT_SCHEMA
 
 from .conftest import call_open64
@@ -33,9 +45,12 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def events(loaded: BpfObject) -> Any:
-    """The map that the buffers read."""
-    return loaded.maps["EVENTS"]
+def events(loaded: BpfObject) -> Iterator[Any]:
+    """The map that the buffers read; the calls are made on one CPU, and fill one buffer."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield loaded.maps["EVENTS"]
+    os.sched_setaffinity(0, before)
 
 
 def ours(records: list[Any]) -> list[Any]:
@@ -263,3 +278,52 @@ with BpfObject.open(KPROBE_OBJECT) as obj:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_late_schema_is_there_where_the_cpus_are_not_known(
+    events: Any, attach: Callable[[], Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fallback makes its callback when it is opened."""
+    monkeypatch.setattr(perf_buffer, "online_cpus", list)
+    buffer: PerfBuffer[Any]
+    with PerfBuffer(events, lambda: SYSCALL_EVENT) as buffer, attach():
+        assert buffer.why_callback
+        call_open64(PATH, 3)
+        assert len(ours(buffer.poll(0))) == 3
+        call_open64(PATH, 3)
+        assert sum(map(len, buffer.poll_batches(0))) >= 3
+
+
+def test_ctrl_c_while_it_opens_leaks_nothing(
+    events: Any, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    really_open = _perf_open._open
+
+    def open_and_interrupt(*arguments: Any) -> Any:
+        pointer = really_open(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        return pointer
+
+    before = sorted(Path("/proc/self/fd").iterdir())
+    monkeypatch.setattr(_perf_open, "_open", open_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        PerfBuffer(events, SYSCALL_EVENT)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    monkeypatch.undo()
+    PerfBuffer(events, SYSCALL_EVENT).close()
+
+
+def test_a_decoder_that_always_raises_ends(
+    events: Any, attach: Callable[[], Link], reader: str
+) -> None:
+    """Whatever a user's construct raises: no event is tried for ever."""
+
+    def leave(_context: Any) -> int:
+        raise SystemExit(3)
+
+    declaration = construct.Struct("n" / construct.Computed(leave), "rest" / construct.Bytes(40))
+    with PerfBuffer(events, declaration) as buffer, attach():
+        call_open64(PATH, 10)
+        with pytest.raises(SystemExit):
+            buffer.poll(0)
+        assert buffer.poll(0) == []
