@@ -45,6 +45,7 @@ class Peers:
             "ours, busy thread": ["--busy-thread"],
             "ours, batches, busy thread": ["--batches", "--busy-thread"],
             "ours, memory": ["--memory-at", *MEMORY_AT],
+            "ours, batches, memory": ["--batches", "--memory-at", *MEMORY_AT],
         }[name]
         return self._python(name, "ours.py", *options)
 
@@ -69,7 +70,8 @@ class Peers:
         return self.command(name)
 
     def _c(self, name: str) -> Reader:
-        options = {"C": [], "C, batched": ["512"]}[name]
+        # Batched as ours is: 4096 events, 4 MiB for each CPU.
+        options = {"C": [], "C, batched": ["4096", "1024"]}[name]
         return self.c_reader(name, self.load, *options)
 
     def c_reader(self, name: str, obj: Path, *options: str) -> Reader:

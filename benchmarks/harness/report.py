@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from .session import UNTRACED, Record
 
-#: Events a second of the row threads: two threads of Python share one interpreter, and at
-#: this rate half of its time is enough.
-THREADS_RATE = 300_000
-THREADS = ("ours", "ours, busy thread", "ours, batches", "ours, batches, busy thread")
+#: The readers of row threads, and events a second; 0: flat out. Two threads of Python
+#: share one interpreter, and each has half of its time: that is enough for 300,000 records.
+THREADS = tuple(
+    (reader + thread, rate)
+    for reader, rate in (
+        ("ours", 300_000),
+        ("ours", 0),
+        ("ours, batches", 1_000_000),
+        ("BCC, best", 300_000),
+    )
+    for thread in ("", ", busy thread")
+)
 
 #: Of several rounds the worst is told, not the median.
 _WORST = ("missing", "hwm_kib")
+
+#: And the best of these: all that disturbs a run makes it longer.
+_BEST = ("ns_per_run",)
 
 Medians = dict[str, dict[str, dict[str, float]]]
 
@@ -86,9 +97,7 @@ def medians(records: Iterable[Record]) -> Medians:
     return {
         row: {
             reader: {
-                key: (max if key in _WORST else statistics.median)(
-                    [figures[key] for figures in runs if key in figures]
-                )
+                key: _of_rounds(key)([figures[key] for figures in runs if key in figures])
                 for key in {key: None for figures in runs for key in figures}
             }
             for reader, runs in readers.items()
@@ -97,8 +106,16 @@ def medians(records: Iterable[Record]) -> Medians:
     }
 
 
+def _of_rounds(key: str) -> Callable[[list[float]], float]:
+    return max if key in _WORST else min if key in _BEST else statistics.median
+
+
 def _ratio(ours: float | None, other: float | None) -> float | None:
     return None if ours is None or not other else ours / other
+
+
+def _difference(with_it: float | None, without: float | None) -> float | None:
+    return None if with_it is None or without is None else with_it - without
 
 
 def lossless_rate(records: list[Record], reader: str) -> float | None:
@@ -123,7 +140,7 @@ def memory_growth_mib(records: list[Record]) -> float | None:
     Of a run that is too short for that: than at the first count noted.
     """
     for record in records:
-        if record["row"] == "memory":
+        if record["row"] == "memory" and record["reader"] == "ours, memory":
             noted = sorted((int(events), kib) for events, kib in record["memory"].items())
             later = [kib for events, kib in noted if events >= 1_000_000]
             resident = later if len(later) > 1 else [kib for _, kib in noted]
@@ -146,16 +163,22 @@ def figures(records: list[Record]) -> list[Figure]:
         return Figure(key, text, _ratio(*parts), goal, parts=parts, unit=unit)
 
     tax, cpu = "tax_ns", "cpu_ns_per_event"
-    hwm = get("memory", "ours, memory", "hwm_kib")
+    hwm, batch_hwm = (
+        get("memory", f"{name}, memory", "hwm_kib") for name in ("ours", "ours, batches")
+    )
     missing = get("rate", "ours, batches", "missing")
     slow, fast = (get("curve", f"ours at {rate}", cpu) for rate in (10_000, "flat out"))
-    alone, busy, columns_alone, columns_busy = (
-        get("threads", f"{name} at {THREADS_RATE}", "events_per_s") for name in THREADS
-    )
-    with_counters, without = (
-        get("kernel", f"no output {name} COUNTERS", "ns_per_run") for name in ("with", "without")
-    )
-    counters = None if with_counters is None or without is None else with_counters - without
+    threads = {
+        (name, rate): get("threads", f"{name} at {rate or 'flat out'}", "events_per_s")
+        for name, rate in THREADS
+    }
+    counters = {
+        case: (
+            get("kernel", f"{case} with COUNTERS", "ns_per_run"),
+            get("kernel", f"{case} without COUNTERS", "ns_per_run"),
+        )
+        for case in ("no output", "filtered")
+    }
     batches = "ours, batches"
     return [
         ratio("tax_vs_bcc", "tax per call, against BCC's", "tax", "ours", "BCC", tax, 0.10),
@@ -209,6 +232,14 @@ def figures(records: list[Record]) -> list[Figure]:
             cpu,
             0.3,
         ),
+        Figure(
+            "line_cpu_slow_vs_bpftrace",
+            "CPU per line at 200,000/s, bpftrace's",
+            _ratio(get("merge", "command, 1 CPU, sorted", cpu), get("tax", "bpftrace", cpu)),
+            0.3,
+            parts=(get("merge", "command, 1 CPU, sorted", cpu), get("tax", "bpftrace", cpu)),
+            unit="ns",
+        ),
         ratio(
             "start_vs_bpftrace",
             "start to probe, bpftrace's",
@@ -220,6 +251,12 @@ def figures(records: list[Record]) -> list[Figure]:
         ),
         ratio("start_vs_bcc", "start to probe, BCC's", "start", "command", "BCC", "start_ms", 0.4),
         Figure("peak_mib", "peak memory, MiB", None if hwm is None else hwm / 1024, 35),
+        Figure(
+            "batch_peak_mib",
+            "peak memory of batches, MiB",
+            None if batch_hwm is None else batch_hwm / 1024,
+            35,
+        ),
         Figure(
             "memory_growth_mib",
             "memory gained after the first million events, MiB",
@@ -234,31 +271,32 @@ def figures(records: list[Record]) -> list[Figure]:
             parts=(slow, fast),
             unit="ns",
         ),
-        Figure(
-            "busy_thread",
-            "records/s with a busy second thread, without",
-            _ratio(busy, alone),
-            0.99,
-            at_most=False,
-            parts=(busy, alone),
-            unit="/s",
+        *(
+            Figure(
+                key,
+                f"{text} with a busy second thread, without",
+                _ratio(threads[f"{reader}, busy thread", rate], threads[reader, rate]),
+                0.99,
+                at_most=False,
+                parts=(threads[f"{reader}, busy thread", rate], threads[reader, rate]),
+                unit="/s",
+            )
+            for key, text, reader, rate in (
+                ("busy_thread", "records/s", "ours", 300_000),
+                ("busy_thread_flat_out", "records/s flat out", "ours", 0),
+                ("busy_thread_batches", "events/s of batches", batches, 1_000_000),
+            )
         ),
-        Figure(
-            "busy_thread_batches",
-            "events/s of batches with one, without",
-            _ratio(columns_busy, columns_alone),
-            0.99,
-            at_most=False,
-            parts=(columns_busy, columns_alone),
-            unit="/s",
-        ),
-        Figure(
-            "counters_ns",
-            "COUNTERS, ns per event",
-            counters,
-            5,
-            parts=(with_counters, without),
-            unit="ns",
+        *(
+            Figure(
+                f"counters_ns_{case.replace(' ', '_')}",
+                f"COUNTERS, ns per event, {case}",
+                _difference(*pair),
+                5,
+                parts=pair,
+                unit="ns",
+            )
+            for case, pair in counters.items()
         ),
     ]
 

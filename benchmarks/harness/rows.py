@@ -10,7 +10,7 @@ from typing import Callable
 from . import kernel_side, start
 from .peers import getppid, openat
 from .process import FailedError, say
-from .report import THREADS, THREADS_RATE
+from .report import THREADS
 from .session import UNTRACED, Record, Session
 from .setup import ROOT
 
@@ -79,10 +79,11 @@ def _calls_per_s(record: Record) -> float:
 def memory(session: Session) -> None:
     """Flat out for long: peak memory, and what is resident at some counts of events.
 
-    Some two thirds of the calls find the buffer full: 50 million events are read of these.
+    Of the records' some two thirds find the buffer full: 50 million are read of these.
     """
-    calls = 5_000_000 if session.quick else 150_000_000
-    session.run("memory", 0, "ours, memory", getppid("calls", calls))
+    for name, calls in (("ours, memory", 150_000_000), ("ours, batches, memory", 50_000_000)):
+        few = calls // 25
+        session.run("memory", 0, name, getppid("calls", few if session.quick else calls))
 
 
 def curve(session: Session) -> None:
@@ -105,9 +106,9 @@ def curve(session: Session) -> None:
 def threads(session: Session) -> None:
     """With a second thread of pure Python in the reader's process, and without: what arrives."""
     seconds = 0.5 if session.quick else 1.0
-    for number, name in session.each_round((*THREADS, "BCC, best", "BCC, best, busy thread")):
-        load = getppid("rate", THREADS_RATE, seconds)
-        session.run("threads", number, name, load, asked_per_s=THREADS_RATE)
+    for number, (name, rate) in session.each_round(THREADS):
+        load = getppid("rate", rate, seconds) if rate else getppid("seconds", seconds)
+        session.run("threads", number, name, load, asked_per_s=rate)
 
 
 def merge(session: Session) -> None:

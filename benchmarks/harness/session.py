@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from .peers import Peers
 from .process import FailedError, Load, Machine, Reader, Watch, say
+
+_T = TypeVar("_T")
 
 #: One run, or one figure of a row: what went in, and what was measured.
 Record = dict[str, Any]
@@ -25,7 +27,7 @@ class Session:
         self.records: list[Record] = []
         self.failures: dict[str, dict[str, str]] = {}  # row: reader: why
 
-    def each_round(self, names: Iterable[str]) -> Iterable[tuple[int, str]]:
+    def each_round(self, names: Iterable[_T]) -> Iterable[tuple[int, _T]]:
         """Rounds and names; each round begins with another name."""
         order = list(names)
         for number in range(self.rounds):

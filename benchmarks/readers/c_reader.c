@@ -2,7 +2,7 @@
 /*
  * The peer in C: libbpf's perf buffer with a callback that looks at every event.
  *
- *   c_reader OBJECT PID [WAKEUP_EVENTS]
+ *   c_reader OBJECT PID [WAKEUP_EVENTS [PAGES]]
  *
  * Without WAKEUP_EVENTS it is perf_buffer__new as it comes, a wake-up for each event;
  * with it, one for so many, and a look at the buffers ten times a second. Prints
@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 	int fd, ready;
 
 	if (argc < 3) {
-		fputs("usage: c_reader OBJECT PID [WAKEUP_EVENTS]\n", stderr);
+		fputs("usage: c_reader OBJECT PID [WAKEUP_EVENTS [PAGES]]\n", stderr);
 		return 2;
 	}
 	sigaction(SIGINT, &action, NULL);
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 	fd = bpf_object__find_map_fd_by_name(object, "EVENTS");
 	if (argc > 3) {
 		attr.wakeup_events = atoi(argv[3]);
-		buffer = perf_buffer__new_raw(fd, PAGES, &attr, on_record, NULL, NULL);
+		buffer = perf_buffer__new_raw(fd, argc > 4 ? atoi(argv[4]) : PAGES, &attr, on_record, NULL, NULL);
 	} else {
 		buffer = perf_buffer__new(fd, PAGES, on_sample, on_lost, NULL, NULL);
 	}

@@ -41,12 +41,12 @@ class Deadline:
         with self._lock:
             if self._link.closed:
                 return
-            self._console.info("Detaching kprobe...")
             self._traced = time.monotonic_ns() - self._started
             try:
                 self._link.close()  # takes the kernel some 0.1 s; no event after its first moment
             except BpfError as error:
                 self._error = error
+            self._console.info("Detaching kprobe...")  # afterwards: it may have to wait
 
     def detach(self) -> int:
         """Detaches now, if that is not done; no event comes after it. Returns nanoseconds traced.

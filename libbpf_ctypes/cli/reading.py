@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Events:
         self._stream = Stream(
             buffer, output, format_events, self._recorder, merge=not options.unsorted
         )
+        gc.freeze()  # what is loaded stays: collections need not look through it again
 
     def stop(self) -> None:
         """Ends listen(); safe in a signal handler."""
@@ -86,7 +88,7 @@ class Events:
             good = good and not self._recorder.failed
         if self._output.unwritten() and not stream.reader_left:
             lines = f"{self._output.unwritten()} lines were not written"
-            self._console.error(f"{lines}: nobody reads the output.")
+            self._console.error(f"{lines}: nobody reads the output, or too slowly.")
             good = False
         return 0 if good else 1
 

@@ -16,9 +16,9 @@ from .output import Output, OutputClosedError
 if TYPE_CHECKING:
     from .recorder import Recorder
 
-#: After the deadline the probe is off. What the buffers hold is read and printed for so
-#: long, and as long as somebody takes a part of it in every such time.
-_DRAIN_SECONDS, _DRAIN_PATIENCE = 1.0, 0.15
+#: After the deadline the probe is off. What the buffers hold is read and printed, as long as
+#: somebody takes a part of it in every such time, and so long at most.
+_DRAIN_PATIENCE, _DRAIN_SECONDS = 0.5, 10.0
 
 #: With no event for so many seconds, look whether somebody still reads the output.
 _LOOK_AFTER = 1.0
@@ -64,7 +64,7 @@ class Stream:
         self.drained = False
 
     def stop(self) -> None:
-        """Ends listen(); safe in a signal handler."""
+        """Ends listen(), or drain(); safe in a signal handler."""
         self._stopping = True
         self._buffer.wake()
 
@@ -87,18 +87,20 @@ class Stream:
             raise
 
     def drain(self) -> None:
-        """Prints what the buffers still hold, for a bounded time."""
+        """Prints what the buffers still hold, for a bounded time; stop() ends it, too."""
         end = time.monotonic() + _DRAIN_SECONDS
+        self._stopping = False
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end and not self._stopping:
                 if not self._output.blocked() and not self._read(0):
                     self.drained = True
                     break
                 if not self._write_some(end, force=False):
                     break
             self._print(self._held())
-            while time.monotonic() < end and self._write_some(end, force=True):
-                pass
+            while time.monotonic() < end and not self._stopping:
+                if not self._write_some(end, force=True):
+                    break
         except OutputClosedError:
             self.reader_left = True
         except BpfError:

@@ -96,9 +96,15 @@ def test_debians_paranoia(guest: Guest) -> None:
 
 def test_locked_memory_limit(guest: Guest) -> None:
     before = "sysctl -q kernel.perf_event_mlock_kb=8; ulimit -l 0;"
-    done = as_nobody(guest, "do_sys_openat2", "-d", "1", capabilities=TRACER, before=before)
+    words = ("do_sys_openat2", "-d", "1")
+    smaller = as_nobody(guest, *words, capabilities=TRACER, before=before)
+    refused = as_nobody(guest, *words, "--buffer=1M", capabilities=TRACER, before=before)
     guest.shell("sysctl -q kernel.perf_event_mlock_kb=516")
-    assert_refused(done, "kernel.perf_event_mlock_kb = 8", "RLIMIT_MEMLOCK", "CAP_IPC_LOCK")
+    told = ("kernel.perf_event_mlock_kb = 8", "RLIMIT_MEMLOCK", "CAP_IPC_LOCK")
+    assert smaller.returncode == 0, smaller.stderr
+    assert "[WARNING] The buffers are smaller than usual" in smaller.stderr
+    assert all(text in smaller.stderr for text in told)
+    assert_refused(refused, *told)
 
 
 def test_an_offset_must_lie_at_an_instruction_of_the_function(guest: Guest) -> None:
