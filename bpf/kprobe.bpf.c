@@ -24,6 +24,12 @@
 const volatile __u32 target_pid = 0;	/* 0: every process */
 const volatile __u32 tracer_pid = 0;	/* this process is left out; 0: none is */
 
+/*
+ * The end of the trace, of bpf_ktime_get_ns(): set when the program is attached, and kept
+ * here because user space cannot be relied on to detach it in time.
+ */
+volatile __u64 until_ns = ~0ULL;
+
 /* Lets user space refuse an object that reads another machine's registers. */
 const char machine[] = MACHINE;
 
@@ -78,10 +84,13 @@ static __always_inline int send(void *ctx, const __u64 *first_argument)
 	if ((target_pid && pid != target_pid) || pid == tracer_pid)
 		goto out;
 
+	event.timestamp_ns = bpf_ktime_get_ns();
+	if (event.timestamp_ns > until_ns)
+		return 0;
+
 	event.pid = pid;
 	event.tid = pid_tgid;
 	event.syscall_nr = *first_argument;
-	event.timestamp_ns = bpf_ktime_get_ns();
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 
 	outcome = SENT;

@@ -1,9 +1,10 @@
-"""Global variables of an object: read and set by name before it is loaded."""
+"""Global variables of an object: read and set by name."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import sys
 from typing import TYPE_CHECKING, Union
 
@@ -25,8 +26,8 @@ Value = Union[int, bool, bytes]
 class Variable:
     """One global variable of a BpfObject.
 
-    Before load() its ``value`` may be read and set; afterwards it can only be
-    read (the kernel's copy, as it is at that moment).
+    Before load() its ``value`` may be read and set. Afterwards it is the kernel's
+    copy, as it is at that moment: a constant can then only be read.
     """
 
     def __init__(self, parent: BpfObject, section: Map, layout: btf.Variable) -> None:
@@ -48,9 +49,9 @@ class Variable:
     def value(self) -> Value:
         """An int for integers and enums, a bool for _Bool, else the bytes.
 
-        Raises: BpfError: setting after load(); a value that does not fit.
+        Raises: BpfError: setting a constant after load(); a value that does not fit.
         Source: ``bpf_map__initial_value`` (libbpf 0.5), after load() the map
-        behind the section.
+        behind the section, which is written by mmap (since Linux 5.5).
         """
         raw = self._read()
         if self.type.is_bool:
@@ -62,8 +63,9 @@ class Variable:
     @value.setter
     def value(self, value: Value) -> None:
         operation = f"set variable {self.name}"
-        if self._object.loaded:
-            reason = "the object is loaded, and its variables are set before that"
+        constant = self._section.name.endswith(".rodata")
+        if self._object.loaded and constant:
+            reason = "it is a constant, and the object is loaded: constants are set before that"
             raise BpfError(operation, errno.EBUSY, reason)
         if isinstance(value, int):
             if self.type.kind not in _NUMBERS:
@@ -79,13 +81,26 @@ class Variable:
         if len(raw) != self._layout.size:
             reason = f"{len(raw)} bytes do not fit its {self._layout.size}"
             raise BpfError(operation, errno.EINVAL, reason)
-        ctypes.memmove(self._address(), raw, len(raw))
+        if self._object.loaded:
+            self._write(operation, raw)
+        else:
+            ctypes.memmove(self._address(), raw, len(raw))
 
     def _read(self) -> bytes:
         if self._object.loaded:
             section = self._section.lookup(bytes(4))
             return section[self._layout.offset : self._layout.offset + self._layout.size]
         return ctypes.string_at(self._address(), self._layout.size)
+
+    def _write(self, operation: str, raw: bytes) -> None:
+        """Writes to the kernel's copy these bytes only: programs may write those beside them."""
+        start, end = self._layout.offset, self._layout.offset + self._layout.size
+        try:
+            with mmap.mmap(self._section.fd, self._section.value_size) as memory:
+                memory[start:end] = raw
+        except OSError as error:
+            hint = "Writing to a loaded object's variables needs Linux 5.5."
+            raise BpfError(operation, error.errno, hint=hint) from None
 
     def _address(self) -> int:
         size = ctypes.c_size_t()

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 import time
 
 from ..errors import BpfError
@@ -40,7 +39,6 @@ class Console:
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self._quiet = quiet
-        self._lock = threading.Lock()  # the deadline's thread has something to say, too
         self._output: Output | None = None
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or no file
             self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
@@ -74,7 +72,7 @@ class Console:
             self.error("The verifier's last lines:\n  " + "\n  ".join(_verifier_tail(error.log)))
 
     def _print(self, text: str) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError, OutputClosedError):
+        with contextlib.suppress(OSError, ValueError, OutputClosedError):
             if self._output is None:
                 if sys.stderr is not None:  # None is stdout to print()
                     print(text, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,6 @@ from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer, pages_for
 from . import usage
 from .console import Console, wants_debug
-from .deadline import Deadline
 from .lines import LineOptions, read_line_options
 from .output import Output
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 
+_NEVER = 2**64 - 1
 _YEARS = 10 * 366 * 86400
 
 _BUFFER_MAX = 1 << 32
@@ -104,13 +105,18 @@ class _Trace:
             output = self._open_output()
             with self._open_buffer(obj.maps[EVENTS]) as buffer:
                 with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
-                    deadline = Deadline(link, options.seconds, self._console)
+                    started = time.monotonic_ns()
+                    end = started + int(options.seconds * 1e9) if options.seconds else _NEVER
+                    # The program keeps it: we may be busy then, or be stopped.
+                    obj.variables["until_ns"].value = end
                     what = f"Kprobe attached to {options.function}. Listening for events..."
                     self._console.info(what)
                     events = self._start_reading(buffer, output)
-                    events.listen(deadline.end)
-                    duration = deadline.detach()
-                return events.end(obj.maps[COUNTERS], duration)
+                    events.listen(end / 1e9)
+                    traced = min(time.monotonic_ns(), end) - started
+                    self._console.info("Detaching kprobe...")
+                    link.close()
+                return events.end(obj.maps[COUNTERS], traced)
 
     def _start_reading(self, buffer: PerfBuffer[Any], output: Output) -> Events:
         # What reads events takes a while to import: the probe is there already, and the
@@ -168,7 +174,7 @@ class _Trace:
 
     def _prepare(self, obj: BpfObject) -> None:
         """Checks that the object is ours and for this machine, and sets its filters."""
-        _ = obj.programs[PROGRAM], obj.maps[EVENTS], obj.maps[COUNTERS]
+        _ = obj.programs[PROGRAM], obj.maps[EVENTS], obj.maps[COUNTERS], obj.variables["until_ns"]
         machine = obj.variables["machine"].value
         if machine != os.uname().machine.encode() + b"\0":
             reason = f"it is built for another machine ({machine!r}, not {os.uname().machine})"

@@ -65,7 +65,7 @@ class Events:
         """Ends listen(); safe in a signal handler."""
         self._stream.stop()
 
-    def listen(self, end: float | None) -> None:
+    def listen(self, end: float) -> None:
         """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
         self._stream.listen(end)
 

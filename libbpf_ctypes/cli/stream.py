@@ -68,18 +68,18 @@ class Stream:
         self._stopping = True
         self._buffer.wake()
 
-    def listen(self, end: float | None) -> None:
+    def listen(self, end: float) -> None:
         """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
         output = self._output
         try:
             while not self._stopping:
                 now = time.monotonic()
-                if end is not None and now >= end:
+                if now >= end:
                     break
                 if not output.blocked() and not self._read(self._patience(now, end)):
                     output.check_reader()
                 # A slow reader must not keep us from the deadline, nor from a signal.
-                output.flush(now + 0.1 if end is None else min(end, now + 0.1))
+                output.flush(min(end, now + 0.1))
         except OutputClosedError:
             self.reader_left = True
         except BpfError:
@@ -123,9 +123,9 @@ class Stream:
         after = output.waiting()
         return after < before or (not force and not output.blocked())
 
-    def _patience(self, now: float, end: float | None) -> float:
+    def _patience(self, now: float, end: float) -> float:
         """Seconds to wait for events, before something else is to be done."""
-        waits = [_LOOK_AFTER, self._output.due(), end and end - now]
+        waits = [_LOOK_AFTER, self._output.due(), end - now]
         if self._merger is not None and len(self._merger):
             waits.append(PATIENCE)
         return min(wait for wait in waits if wait is not None)

@@ -45,7 +45,7 @@ def test_the_committed_objects_come_from_the_source(tree: Path) -> None:
     ("file", "old", "new", "why"),
     [
         ("kprobe.bpf.c", "pid_tgid >> 32", "pid_tgid >> 31", "section .BTF differs"),
-        ("syscall_event.h", "__u64 timestamp_ns;", "__s64 timestamp_ns;", "section .BTF differs"),
+        ("syscall_event.h", "__u64 syscall_nr;", "__s64 syscall_nr;", "section .BTF differs"),
         ("kprobe.bpf.c", "target_pid = 0;", "target_pid = 1;", "section .rodata differs"),
         ("kprobe.bpf.c", 'SEC("kprobe")', 'SEC("kretprobe")', "other sections"),
     ],

@@ -48,6 +48,7 @@ int (*max_entries)[1]; } COUNTERS __attribute__((section(".maps"), used));
     "machine": 'const char machine[] = "@MACHINE@";\n',
     "target_pid": "const volatile unsigned target_pid = 0;\n",
     "tracer_pid": "const volatile unsigned tracer_pid = 0;\n",
+    "until_ns": "volatile unsigned long long until_ns = -1;\n",
 }
 MISSING = {
     "program": "find program syscall_kprobe: the object has no program of that name",
@@ -56,6 +57,7 @@ MISSING = {
     "machine": "find variable machine: the object has no variable of that name",
     "target_pid": "find variable target_pid: the object has no variable of that name",
     "tracer_pid": "find variable tracer_pid: the object has no variable of that name",
+    "until_ns": "find variable until_ns: the object has no variable of that name",
 }
 
 

@@ -49,7 +49,6 @@ ORDER = [
     "cli.output",
     "cli.console",
     "cli.usage",
-    "cli.deadline",
     "cli.schema",
     "cli.lines",
     "cli.argument",

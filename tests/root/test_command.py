@@ -57,7 +57,7 @@ def test_no_event_comes_after_the_deadline_under_load(load: Tool, tmp_path: Path
     assert process.returncode == 0, err
     lines = (tmp_path / "out").read_text().splitlines()
     last = max(int(line.rpartition("=")[2]) for line in lines)
-    assert 0.8e9 < last - listening < 1.2e9
+    assert 0.8e9 < last - listening <= 1e9  # the program itself keeps the deadline
 
 
 def test_losses_are_told_and_the_accounts_add_up(load: Tool, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_without_schema_events_are_bytes(loaded: BpfObject, attach: Callable[[],
     assert [len(sample) for sample in samples] == [44]  # 40, padded as the kernel does
 
 
-def test_variables_can_be_read_but_not_set_after_load(loaded: BpfObject) -> None:
+def test_constants_can_be_read_but_not_set_after_load(loaded: BpfObject) -> None:
     variable = loaded.variables["target_pid"]
     assert variable.value == os.getpid()
     try:
@@ -146,6 +146,21 @@ def test_variables_can_be_read_but_not_set_after_load(loaded: BpfObject) -> None
     else:
         raise AssertionError("a read-only variable was set after load()")
     assert variable.value == os.getpid()
+
+
+def test_a_variable_is_set_after_load_and_the_program_sees_it(
+    loaded: BpfObject, attach: Callable[[], Link]
+) -> None:
+    until = loaded.variables["until_ns"]
+    assert until.value == 2**64 - 1
+    with PerfBuffer(loaded.maps["EVENTS"], SYSCALL_EVENT) as buffer, attach():
+        call_open64(ctypes.create_string_buffer(b"/nonexistent/before"))
+        end = time.monotonic_ns()
+        until.value = end
+        call_open64(ctypes.create_string_buffer(b"/nonexistent/after"))
+        events = buffer.poll(0)
+    assert until.value == end
+    assert [event.timestamp_ns < end for event in events] == [True]
 
 
 def test_both_machines_objects_pass_this_kernels_verifier() -> None:

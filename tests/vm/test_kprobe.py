@@ -94,7 +94,7 @@ def test_the_deadline_holds_under_load_and_losses_are_told(guest: Guest) -> None
     traced = guest.trace("vfs_write", "-d", "2", workload="flood 5", number=0)
     assert traced.status == 0, traced.err
     times = [line.timestamp for line in traced.lines]
-    assert 0 < max(times) - traced.listening < 2.2e9
+    assert 0 < max(times) - traced.listening <= 2e9  # the program itself keeps the deadline
     summary = re.search(r"\[INFO\] (\d+) events, (\d+) lost, 2\.\d seconds", traced.err)
     assert summary, traced.err
     assert int(summary[1]) == len(times)
