@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+# Not the module signal: it tries to make an enum of a function, which takes some 20 µs.
+import _signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,15 +21,15 @@ def interrupts_held() -> Iterator[None]:
     """
     if (
         threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        or _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler
     ):
         yield
         return
     held: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    _signal.signal(_signal.SIGINT, lambda number, _frame: held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     if held:
         raise KeyboardInterrupt

@@ -8,10 +8,10 @@ from .report import Figure, Medians, figures, medians
 from .session import Record
 
 NOTES = """
-ours: PerfBuffer as it comes, named records (batches: NumPy columns, counted and
-searched); command: ebpf-tool, its lines to a file, as bpftrace's. C, BCC, bpftrace
-and pylibbpf as they come are woken for every event. C, batched: as ours, by 4096
-events, 4 MiB for each CPU. BCC, best: by 512 events, 1 MiB. bpftrace, best: 4 MiB,
+ours: PerfBuffer as it comes, named records; batches: NumPy columns, a sum and a maximum
+of them, as C has; command: ebpf-tool, its lines to a file, as bpftrace's. C, BCC,
+bpftrace and pylibbpf as they come are woken for every event. C, batched: as ours, by
+4096 events, 4 MiB for each CPU. BCC, best: by 512 events, 1 MiB. bpftrace, best: 4 MiB,
 its output buffered; it knows no other wake-up.
 
 Tax: ns per call less the same round's untraced call; an event that finds the
