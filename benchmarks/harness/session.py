@@ -15,6 +15,10 @@ Record = dict[str, Any]
 
 UNTRACED = "untraced"
 
+#: A run of which the hypervisor took more than this share for others is tried again, so
+#: often; the one it took least of counts.
+_STOLEN, _TRIES = 0.03, 3
+
 
 class Session:
     """What is measured, and with what; ``records`` grows run by run."""
@@ -68,7 +72,14 @@ class Session:
         try:
             if reader is None and name != UNTRACED:
                 reader = self.peers.get(name)
-            figures = self.machine.run(load, reader, pid=pid, watch=watch, delivers=delivers)
+            figures: Record = {}
+            for again in range(1 if watch else _TRIES):
+                new = self.machine.run(load, reader, pid=pid, watch=watch, delivers=delivers)
+                if not figures or new["stolen_share"] < figures["stolen_share"]:
+                    figures = new
+                figures["repeated"] = again
+                if figures["stolen_share"] <= _STOLEN:
+                    break
         except FailedError as error:
             self.fail(row, name, error)
             return None

@@ -160,7 +160,9 @@ def noise(records: list[Record]) -> str:
     """How much of the machine was not ours, in a line."""
     shares = sorted(record.get("stolen_share", 0.0) for record in records) or [0.0]
     median, worst = shares[len(shares) // 2], shares[-1]
-    return f"CPU time stolen by the hypervisor: median {median:.1%} of a run, at worst {worst:.1%}"
+    again = sum(record.get("repeated", 0) for record in records)
+    shown = f"median {median:.1%} of a run, at worst {worst:.1%}; {again} runs were repeated for it"
+    return f"CPU time stolen by the hypervisor: {shown}"
 
 
 def table(

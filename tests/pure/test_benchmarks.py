@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from benchmarks.harness import report, table
 from benchmarks.harness.kernel_side import instructions
 from benchmarks.harness.rows import FLAT_OUT, ROWS
+from benchmarks.harness.session import Session
 from libbpf_ctypes.paths import KPROBE_OBJECT
 
 Record = dict[str, Any]
@@ -235,7 +237,21 @@ def test_the_help_names_the_rows_and_the_exit_status() -> None:
 
 def test_what_the_hypervisor_took_is_told() -> None:
     records = [run("tax", n, "ours", 400, stolen_share=share) for n, share in enumerate((0, 0.5))]
-    assert table.noise([*records, run("tax", 2, "ours", 400, stolen_share=0.01)]).endswith(
-        "median 1.0% of a run, at worst 50.0%"
+    records.append(run("tax", 2, "ours", 400, stolen_share=0.01, repeated=2))
+    assert table.noise(records).endswith(
+        "median 1.0% of a run, at worst 50.0%; 2 runs were repeated for it"
     )
     assert "0.0%" in table.noise([])
+
+
+def test_a_run_is_repeated_while_the_hypervisor_takes_much(monkeypatch: Any) -> None:
+    shares = [0.2, 0.1, 0.3, 0.01, 0.5]
+    machine, peers = SimpleNamespace(), SimpleNamespace(get=lambda name: name)
+    machine.run = lambda *_a, **_k: {"stolen_share": shares.pop(0)}
+    session = Session(cast(Any, machine), cast(Any, peers), 1, quick=True)
+    load = cast(Any, None)
+    session.run("tax", 0, "ours", load)
+    session.run("tax", 0, "C", load)
+    session.run("memory", 0, "ours", load, watch=lambda *_: None)
+    found = [(record["stolen_share"], record["repeated"]) for record in session.records]
+    assert found == [(0.1, 2), (0.01, 0), (0.5, 0)]
