@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .perf_buffer import PerfBuffer
     from .program import Program
     from .recording import RecordingReader
+    from .ring_buffer import RingBuffer
     from .schema import Schema
 
 _MODULES = {
@@ -47,6 +48,7 @@ _MODULES = {
     "Program": "program",
     "RecordingError": "errors",
     "RecordingReader": "recording",
+    "RingBuffer": "ring_buffer",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
     "SyscallEvent": "events",
@@ -70,6 +72,7 @@ __all__ = [
     "Program",
     "RecordingError",
     "RecordingReader",
+    "RingBuffer",
     "Schema",
     "SyscallEvent",
     "library_path",

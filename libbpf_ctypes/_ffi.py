@@ -1,8 +1,8 @@
-"""libbpf through ctypes: finds it, loads it on first use, holds its prototypes.
+"""libbpf through ctypes: finds it, and loads it on first use.
 
 The only module that knows a shared library. ``lib.NAME(...)`` calls libbpf's
-function NAME; one that fails raises BpfError with the error number taken
-before anything else ran.
+function NAME, of which _libbpf.py knows the types; one that fails raises BpfError
+with the error number taken before anything else ran.
 """
 
 from __future__ import annotations
@@ -10,21 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    Structure,
-    c_bool,
-    c_char_p,
-    c_int,
-    c_long,
-    c_size_t,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple
 
+from ._libbpf import FUNCTIONS
+from ._types import ctype, split
 from .errors import BpfError, LibraryError
 
 ENVIRONMENT = "LIBBPF_CTYPES_LIBRARY"
@@ -34,97 +23,6 @@ INSTALL_HINT = (
     "'dnf install libbpf' (Fedora, RHEL), 'apk add libbpf' (Alpine); "
     f"or name the library in {ENVIRONMENT}."
 )
-
-
-class BpfObjectP(c_void_p):
-    """struct bpf_object *"""
-
-
-class BpfProgramP(c_void_p):
-    """struct bpf_program *"""
-
-
-class BpfMapP(c_void_p):
-    """struct bpf_map *"""
-
-
-class BpfLinkP(c_void_p):
-    """struct bpf_link *"""
-
-
-class PerfBufferP(c_void_p):
-    """struct perf_buffer *"""
-
-
-class BtfP(c_void_p):
-    """struct btf *"""
-
-
-class Opts(Structure):
-    """Base of libbpf's opts structs: zeroed, with ``sz`` set, as LIBBPF_OPTS does."""
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(ctypes.sizeof(self), **fields)
-
-
-class OpenOpts(Opts):
-    """struct bpf_object_open_opts, its first fields"""
-
-    _fields_ = [("sz", c_size_t), ("object_name", c_char_p)]
-
-
-class KprobeOpts(Opts):
-    """struct bpf_kprobe_opts; bytes past an older libbpf's last field stay zero."""
-
-    _fields_ = [
-        ("sz", c_size_t),
-        ("bpf_cookie", c_uint64),
-        ("offset", c_size_t),
-        ("retprobe", c_bool),
-        ("attach_mode", c_int),  # libbpf 1.2
-    ]
-
-
-class UprobeOpts(Opts):
-    """struct bpf_uprobe_opts"""
-
-    _fields_ = [
-        ("sz", c_size_t),
-        ("ref_ctr_offset", c_size_t),
-        ("bpf_cookie", c_uint64),
-        ("retprobe", c_bool),
-        ("func_name", c_char_p),
-        ("attach_mode", c_int),  # libbpf 1.2
-    ]
-
-
-class PerfBufferOpts(Opts):
-    """struct perf_buffer_opts"""
-
-    _fields_ = [("sz", c_size_t), ("sample_period", c_uint32)]  # libbpf 1.2
-
-
-class PerfEventAttr(Structure):
-    """struct perf_event_attr as it was first, which ``size`` says (PERF_ATTR_SIZE_VER0)"""
-
-    _fields_ = [
-        ("type", c_uint32),
-        ("size", c_uint32),
-        ("config", c_uint64),
-        ("sample_period", c_uint64),
-        ("sample_type", c_uint64),
-        ("read_format", c_uint64),
-        ("flags", c_uint64),
-        ("wakeup_events", c_uint32),
-        ("bp_type", c_uint32),
-        ("config1", c_uint64),
-    ]
-
-
-PrintFn = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-SampleFn = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
-LostFn = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
-EventFn = CFUNCTYPE(c_int, c_void_p, c_int, c_void_p)
 
 
 def _fail(name: str, code: int) -> BpfError:
@@ -150,87 +48,92 @@ def _status(result: int, function: Any, _arguments: tuple[Any, ...]) -> int:
     return result
 
 
-_Checker = Optional[Callable[[Any, Any, tuple[Any, ...]], Any]]
+#: Functions whose NULL is an answer, not an error: there is none, or it is the last one.
+NULL_ANSWERS = frozenset(
+    (
+        "bpf_link__pin_path",
+        "bpf_map__inner_map",
+        "bpf_map__pin_path",
+        "bpf_map__get_pin_path",
+        "bpf_map__exclusive_program",
+        "bpf_map__initial_value",
+        "bpf_object__btf",
+        "bpf_object__next_map",
+        "bpf_object__next_program",
+        "bpf_object__prev_map",
+        "bpf_object__prev_program",
+        "bpf_program__insns",
+        "bpf_program__log_buf",
+        "btf__base_btf",
+        "libbpf_bpf_attach_type_str",
+        "libbpf_bpf_link_type_str",
+        "libbpf_bpf_map_type_str",
+        "libbpf_bpf_prog_type_str",
+        "libbpf_set_print",
+    )
+)
+
+#: Functions whose negative number is an answer: not loaded, not known, as it was given.
+NEGATIVE_ANSWERS = frozenset(
+    (
+        "bpf_map__fd",
+        "bpf_object__btf_fd",
+        "bpf_object__token_fd",
+        "bpf_program__fd",
+        "btf__fd",
+        "libbpf_get_error",
+        "libbpf_strerror",
+    )
+)
+
+#: Functions that are called with the GIL held: each callback would take it and give it
+#: back, and with a busy second thread wait for it 5 ms each time.
+KEEP_GIL = ("perf_buffer__consume_buffer", "ring_buffer__consume")
+
+
+def _descriptor(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
+    """Checker of a function that returns -1 where a map has no descriptor yet."""
+    return result if result == -1 else _status(result, function, arguments)
+
+
+def _not_zero(result: int, function: Any, _arguments: tuple[Any, ...]) -> int:
+    """Checker of a function that returns 0 and sets errno."""
+    if not result:
+        raise _fail(function.__name__, ctypes.get_errno())
+    return result
+
+
+_Checker = Callable[[Any, Any, tuple[Any, ...]], Any]
+
+#: Functions that tell of a failure as no other one does.
+_OWN_WAYS: dict[str, _Checker] = {
+    "bpf_object__find_map_fd_by_name": _descriptor,
+    "btf__align_of": _not_zero,
+}
 
 
 class Prototype(NamedTuple):
-    """One C function, as libbpf's headers declare it."""
+    """One C function, as libbpf's headers declare it, and what tells that it failed."""
 
     name: str
     arguments: tuple[Any, ...]
     result: Any
-    checker: _Checker
+    checker: _Checker | None
     since: str
 
 
-#: Functions that are called with the GIL held: each callback would take it and give it
-#: back, and with a busy second thread wait for it 5 ms each time.
-KEEP_GIL = ("perf_buffer__consume_buffer",)
-
-# fmt: off
-PROTOTYPES = {p.name: p for p in (Prototype(*row) for row in (
-    # libbpf.h: the library
-    ("libbpf_major_version", (), c_uint32, None, "0.6"),
-    ("libbpf_minor_version", (), c_uint32, None, "0.6"),
-    ("libbpf_strerror", (c_int, c_char_p, c_size_t), c_int, None, "0.0.1"),
-    ("libbpf_set_print", (c_void_p,), c_void_p, None, "0.0.1"),
-    ("libbpf_num_possible_cpus", (), c_int, _status, "0.0.4"),
-    # libbpf.h: objects
-    ("bpf_object__open_mem",
-     (c_void_p, c_size_t, POINTER(OpenOpts)), BpfObjectP, _pointer, "0.0.6"),
-    ("bpf_object__load", (BpfObjectP,), c_int, _status, "0.0.1"),
-    ("bpf_object__close", (BpfObjectP,), None, None, "0.0.1"),
-    ("bpf_object__btf", (BpfObjectP,), BtfP, None, "0.0.2"),
-    ("bpf_object__next_program", (BpfObjectP, BpfProgramP), BpfProgramP, None, "0.6"),
-    ("bpf_object__next_map", (BpfObjectP, BpfMapP), BpfMapP, None, "0.6"),
-    # libbpf.h: programs and links
-    ("bpf_program__name", (BpfProgramP,), c_char_p, None, "0.0.7"),
-    ("bpf_program__section_name", (BpfProgramP,), c_char_p, None, "0.2"),
-    ("bpf_program__type", (BpfProgramP,), c_int, None, "0.7"),
-    ("bpf_program__fd", (BpfProgramP,), c_int, None, "0.0.1"),
-    ("bpf_program__attach_kprobe",
-     (BpfProgramP, c_bool, c_char_p), BpfLinkP, _pointer, "0.0.4"),
-    ("bpf_program__attach_kprobe_opts",
-     (BpfProgramP, c_char_p, POINTER(KprobeOpts)), BpfLinkP, _pointer, "0.5"),
-    ("bpf_program__attach_uprobe_opts",
-     (BpfProgramP, c_int, c_char_p, c_size_t, POINTER(UprobeOpts)), BpfLinkP, _pointer, "0.5"),
-    ("bpf_program__attach_raw_tracepoint",
-     (BpfProgramP, c_char_p), BpfLinkP, _pointer, "0.0.4"),
-    ("bpf_link__destroy", (BpfLinkP,), c_int, _status, "0.0.4"),
-    # libbpf.h: maps
-    ("bpf_map__name", (BpfMapP,), c_char_p, None, "0.0.1"),
-    ("bpf_map__type", (BpfMapP,), c_int, None, "0.1"),
-    ("bpf_map__key_size", (BpfMapP,), c_uint32, None, "0.1"),
-    ("bpf_map__value_size", (BpfMapP,), c_uint32, None, "0.1"),
-    ("bpf_map__max_entries", (BpfMapP,), c_uint32, None, "0.1"),
-    ("bpf_map__fd", (BpfMapP,), c_int, None, "0.0.1"),
-    ("bpf_map__initial_value", (BpfMapP, POINTER(c_size_t)), c_void_p, None, "0.5"),
-    ("bpf_map__lookup_elem",
-     (BpfMapP, c_char_p, c_size_t, c_char_p, c_size_t, c_uint64), c_int, _status, "0.8"),
-    # libbpf.h: perf buffers
-    ("perf_buffer__new",
-     (c_int, c_size_t, SampleFn, LostFn, c_void_p, POINTER(PerfBufferOpts)),
-     PerfBufferP, _pointer, "0.6"),
-    ("perf_buffer__new_raw",
-     (c_int, c_size_t, POINTER(PerfEventAttr), EventFn, c_void_p, c_void_p),
-     PerfBufferP, _pointer, "0.6"),
-    ("perf_buffer__free", (PerfBufferP,), None, None, "0.0.4"),
-    ("perf_buffer__epoll_fd", (PerfBufferP,), c_int, _status, "0.2"),
-    ("perf_buffer__buffer_cnt", (PerfBufferP,), c_size_t, None, "0.2"),
-    ("perf_buffer__buffer",
-     (PerfBufferP, c_int, POINTER(c_void_p), POINTER(c_size_t)), c_int, _status, "1.0"),
-    ("perf_buffer__consume_buffer", (PerfBufferP, c_size_t), c_int, _status, "0.2"),
-    # btf.h
-    ("btf__load_vmlinux_btf", (), BtfP, _pointer, "0.5"),
-    ("btf__load_module_btf", (c_char_p, BtfP), BtfP, _pointer, "0.5"),
-    ("btf__free", (BtfP,), None, None, "0.0.1"),
-    ("btf__type_cnt", (BtfP,), c_uint32, None, "0.6"),
-    ("btf__find_by_name_kind", (BtfP, c_char_p, c_uint32), c_int, _status, "0.0.6"),
-    ("btf__type_by_id", (BtfP, c_uint32), c_void_p, _pointer, "0.0.1"),
-    ("btf__name_by_offset", (BtfP, c_uint32), c_char_p, _pointer, "0.0.1"),
-    ("btf__resolve_size", (BtfP, c_uint32), c_long, _status, "0.0.1"),
-))}
-# fmt: on
+def prototype(name: str) -> Prototype:
+    """The prototype of a function. Raises: KeyError: libbpf has none of that name."""
+    since, result, parameters = FUNCTIONS[name]
+    checker: _Checker | None = None
+    if name in _OWN_WAYS:
+        checker = _OWN_WAYS[name]
+    elif result.endswith("*") and name not in NULL_ANSWERS:
+        checker = _pointer
+    elif result in ("int", "long", "s64") and name not in NEGATIVE_ANSWERS:
+        checker = _status
+    arguments = tuple(ctype(word.rpartition(" ")[0]) for word in split(parameters))
+    return Prototype(name, arguments, ctype(result), checker, since)
 
 
 def _load() -> ctypes.CDLL:
@@ -279,9 +182,9 @@ class _Lib:
         self._library: ctypes.CDLL | None = None
 
     def __getattr__(self, name: str) -> Any:
-        prototype = PROTOTYPES.get(name)
-        if prototype is None:
-            raise AttributeError(name)
+        if name not in FUNCTIONS:
+            raise AttributeError(f"libbpf has no function {name}")
+        declared = prototype(name)
         with self._lock:
             if self._library is None:
                 self._library = _load()
@@ -292,29 +195,29 @@ class _Lib:
         try:
             function = library[name]  # not getattr: this function object is ours alone
         except AttributeError:
-            raise self._missing(library, prototype) from None
-        function.argtypes = prototype.arguments
-        function.restype = prototype.result
-        if prototype.checker is not None:
-            function.errcheck = prototype.checker
+            raise self._missing(library, declared) from None
+        function.argtypes = declared.arguments
+        function.restype = declared.result
+        if declared.checker is not None:
+            function.errcheck = declared.checker
         setattr(self, name, function)
         return function
 
     @staticmethod
-    def _missing(library: ctypes.CDLL, prototype: Prototype) -> LibraryError:
+    def _missing(library: ctypes.CDLL, declared: Prototype) -> LibraryError:
         found = f"{library.libbpf_major_version()}.{library.libbpf_minor_version()}"
-        reason = f"needs libbpf {prototype.since}; {library_path()} is libbpf {found}"
-        return LibraryError(prototype.name, None, reason, hint=INSTALL_HINT)
+        reason = f"needs libbpf {declared.since}; {library_path()} is libbpf {found}"
+        return LibraryError(declared.name, None, reason, hint=INSTALL_HINT)
 
 
-class _DlInfo(Structure):
+class _DlInfo(ctypes.Structure):
     """Dl_info of dladdr(3)"""
 
     _fields_ = [
-        ("file_name", c_char_p),
-        ("base", c_void_p),
-        ("symbol_name", c_char_p),
-        ("symbol_address", c_void_p),
+        ("file_name", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol_name", ctypes.c_char_p),
+        ("symbol_address", ctypes.c_void_p),
     ]
 
 
@@ -327,7 +230,7 @@ def library_path() -> str:
     Source: dladdr(3).
     """
     info = _DlInfo()
-    address = ctypes.cast(lib.libbpf_major_version, c_void_p)
+    address = ctypes.cast(lib.libbpf_major_version, ctypes.c_void_p)
     ctypes.CDLL(None).dladdr(address, ctypes.byref(info))
     return os.fsdecode(info.file_name or b"")
 

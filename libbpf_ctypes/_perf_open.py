@@ -6,21 +6,17 @@ import ctypes
 import errno
 import logging
 import os
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Optional
 
 from . import kernel
-from ._ffi import (
-    EventFn,
-    LostFn,
-    PerfBufferOpts,
-    PerfEventAttr,
-    SampleFn,
-    lib,
-)
+from ._ffi import lib
+from ._types import callback_class, struct_class
 from .errors import BpfError
 from .log import calling
 
 logger = logging.getLogger(__name__)
+
+_Function = Optional[Callable[..., Any]]
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
@@ -41,12 +37,18 @@ _TYPICAL_SAMPLE = 64
 _PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_BPF_OUTPUT, _PERF_SAMPLE_RAW = 1, 10, 1 << 10
 
 
-class Callbacks(NamedTuple):
+class Callbacks:
     """What libbpf calls for each event; NULL where the rings are read in memory."""
 
-    sample: Any = SampleFn()
-    lost: Any = LostFn()
-    event: Any = EventFn()
+    def __init__(self, sample: _Function = None, lost: _Function = None, event: _Function = None):
+        self.sample = _callback("perf_buffer_sample_fn", sample)
+        self.lost = _callback("perf_buffer_lost_fn", lost)
+        self.event = _callback("perf_buffer_event_fn", event)
+
+
+def _callback(name: str, function: _Function) -> Any:
+    made = callback_class(name)
+    return made() if function is None else made(function)
 
 
 def default_pages() -> int:
@@ -133,13 +135,14 @@ def has_sample_period() -> bool:
 
 def _open(map_fd: int, pages: int, events: int, callbacks: Callbacks) -> Any:
     if has_sample_period():
-        opts = PerfBufferOpts(sample_period=events)
+        opts = struct_class("perf_buffer_opts")(sample_period=events)
         return lib.perf_buffer__new(
             map_fd, pages, callbacks.sample, callbacks.lost, None, ctypes.byref(opts)
         )
-    attr = PerfEventAttr(
+    attr_class = struct_class("perf_event_attr")
+    attr = attr_class(
         type=_PERF_TYPE_SOFTWARE,
-        size=ctypes.sizeof(PerfEventAttr),
+        size=ctypes.sizeof(attr_class),
         config=_PERF_COUNT_SW_BPF_OUTPUT,
         sample_type=_PERF_SAMPLE_RAW,
         sample_period=events,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Generic, TypeVar
 
-from ._ffi import EventFn, LostFn, SampleFn, lib
+from ._ffi import lib
 from ._interrupts import interrupts_held
 from ._perf_open import PAGE_SIZE, Callbacks, has_sample_period
 from ._ring import (
@@ -224,9 +224,9 @@ class CallbackReader:
         self._pointer: Any = None
         take = self._take_bytes() if collector.schema is None else self._take_records()
         if has_sample_period():
-            self.callbacks = Callbacks(SampleFn(take), LostFn(self._lost_function()))
+            self.callbacks = Callbacks(take, self._lost_function())
         else:
-            self.callbacks = Callbacks(event=EventFn(self._event_function(take)))
+            self.callbacks = Callbacks(event=self._event_function(take))
 
     def start(self, pointer: Any, count: int) -> None:
         """Takes the opened buffers."""

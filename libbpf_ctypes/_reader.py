@@ -9,7 +9,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, Generic, Protocol, TypeVar
 
 from ._handle import Handle
 from .errors import BpfError, ClosedError
@@ -17,12 +17,23 @@ from .errors import BpfError, ClosedError
 _FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 
 
-class Reader(Handle):
+_T = TypeVar("_T")
+
+
+class Collected(Protocol):
+    """What polls have taken: events in order, and the first error since somebody took it."""
+
+    events: list[Any]
+    error: BaseException | None
+
+
+class Reader(Handle, Generic[_T]):
     """A handle on buffers of events, which one thread polls.
 
     It may be closed at any time, from what a poll calls and from other threads too.
 
     Args: pointer, parent: as Handle's.
+        collected: where _consume() leaves what it takes.
         fd: readable when events are there.
         max_latency: seconds after which a waiting poll looks for events by itself;
             0: it relies on FD.
@@ -30,8 +41,12 @@ class Reader(Handle):
 
     _close_order = 1
 
-    def __init__(self, pointer: Any, parent: object, fd: int, max_latency: float) -> None:
+    def __init__(
+        self, pointer: Any, parent: object, collected: Collected, fd: int, max_latency: float
+    ) -> None:
         super().__init__(pointer, parent)
+        self._collected: Collected = collected
+        self._more = False  # it is known that there is more
         self._max_latency = max_latency
         self._poller: int | None = None
         self._closing = False
@@ -50,6 +65,56 @@ class Reader(Handle):
     def _consume(self) -> None:
         """Takes what the buffers hold."""
         raise NotImplementedError
+
+    def _prepare(self, columns: bool) -> None:
+        """Called in each poll, before it takes anything; COLUMNS: as columns."""
+
+    def poll(self, timeout: float | None = None) -> list[_T]:
+        """Waits for events and reads them.
+
+        Args:
+            timeout: seconds; 0: do not wait; None: until there is an event.
+
+        Returns: the events read, each buffer's in order; an empty list when the
+            time is over. Signal handlers run during the wait, which goes on.
+        Raises: BpfError: closed, or being polled by another thread (EBUSY);
+            what a callback or the decoder raised. The events read by then are
+            returned by the next poll.
+        """
+        self._poll(timeout, self._collected.events)
+        # The same list: the callbacks append to it.
+        events = self._collected.events[:]
+        self._collected.events.clear()
+        return events
+
+    def __iter__(self) -> Iterator[_T]:
+        """Yields events as they come; waits for them; ends when it is closed.
+
+        What a loop that is left has not taken yet comes with the next poll.
+        """
+        return self._iterate(self.poll, self._collected.events)
+
+    def _iterate(self, poll: Callable[[], list[Any]], kept: list[Any]) -> Iterator[Any]:
+        """Yields what polls bring; what is not taken goes back into KEPT."""
+        while not (self.closed or self._closing):
+            try:
+                found = iter(poll())
+            except ClosedError:
+                return
+            try:
+                yield from found
+            finally:
+                kept[:0] = found
+
+    def _poll(self, timeout: float | None, found: list[Any], *, columns: bool = False) -> None:
+        """Polls until something is in FOUND, or somebody is to be told of an error."""
+        collected = self._collected
+        with self._polling(timeout):
+            self._prepare(columns)
+            self._wait(timeout, lambda: found or collected.error, more=self._more)
+        error, collected.error = collected.error, None
+        if error is not None:
+            raise error
 
     @contextlib.contextmanager
     def _polling(self, timeout: float | None) -> Iterator[None]:

@@ -168,7 +168,7 @@ class Btf(Handle):
             yield identity, self._raw(identity)
 
     def _raw(self, identity: int) -> _Raw:
-        address = lib.btf__type_by_id(self, identity)
+        address = ctypes.addressof(lib.btf__type_by_id(self, identity).contents)
         name_offset, info, size_or_type = _words(address, 3)
         kind = Kind(info >> 24 & 0x1F)
         return _Raw(name_offset, kind, info & 0xFFFF, bool(info >> 31), size_or_type, address + 12)

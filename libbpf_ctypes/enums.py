@@ -96,3 +96,4 @@ class MapType(Tolerant):
     USER_RINGBUF = 31
     CGRP_STORAGE = 32
     ARENA = 33
+    INSN_ARRAY = 34

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
-from ._ffi import PrintFn, lib
+from ._ffi import lib
 from ._interrupts import interrupts_held
+from ._types import callback_class
 from .errors import BpfError
 
 logger = logging.getLogger(f"{__package__}.libbpf")
@@ -57,15 +58,15 @@ def _print(level: int, template: bytes, arguments: int) -> int:
     return 0
 
 
-_callback = PrintFn(_print)  # kept for the life of the process: libbpf holds a pointer to it
+#: Kept for the life of the process: libbpf holds a pointer to it.
+_callback = callback_class("libbpf_print_fn_t")(_print)
 
 
 def _install() -> None:
     global _previous
     with _install_lock:
         if _previous is None:
-            address = lib.libbpf_set_print(ctypes.cast(_callback, ctypes.c_void_p))
-            _previous = PrintFn(address) if address else False
+            _previous = lib.libbpf_set_print(_callback) or False
 
 
 @contextmanager

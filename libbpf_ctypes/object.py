@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import kernel
-from ._ffi import OpenOpts, lib
+from ._ffi import lib
 from ._handle import Handle
+from ._types import struct_class
 from .btf import Btf
 from .errors import BpfError, NotFoundError
 from .log import calling
@@ -114,7 +115,8 @@ class BpfObject(Handle):
             data = _read(name)
         _check_elf(name, data)
         buffer = ctypes.create_string_buffer(data, len(data))
-        opts = OpenOpts(object_name=os.fsencode(Path(name).name.partition(".")[0]))
+        short = os.fsencode(Path(name).name.partition(".")[0])
+        opts = struct_class("bpf_object_open_opts")(object_name=short)
         with calling(f"open {name}", _open_hint):
             pointer = lib.bpf_object__open_mem(buffer, len(data), opts)
             return cls(pointer, name, buffer)

@@ -6,7 +6,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Generic, Literal, TypeVar, overload
+from typing import Any, Callable, Literal, TypeVar, overload
 
 from . import _ring
 from ._ffi import lib
@@ -16,7 +16,7 @@ from ._perf_open import pages_for as pages_for
 from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
 from ._reader import Reader
 from .enums import MapType
-from .errors import BpfError, ClosedError
+from .errors import BpfError
 from .maps import Map
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 _ENOUGH = 16384
 
 
-class PerfBuffer(Reader, Generic[_T]):
+class PerfBuffer(Reader[_T]):
     """A reader of a perf event array, one buffer per online CPU.
 
     Args:
@@ -135,12 +135,11 @@ class PerfBuffer(Reader, Generic[_T]):
         if not _comes_later(schema):
             self._resolve_schema(map)
         self._columns_checked = False
-        self._more = False
         self._next = 0
         pointer = self._open(operation, map, pages, max_latency)
         with _freed_on_error(pointer):
             fd = int(lib.perf_buffer__epoll_fd(pointer))
-        super().__init__(pointer, map, fd, max_latency)
+        super().__init__(pointer, map, self._collected, fd, max_latency)
         self._until = self._reader.until  # kept when the reader is gone
         map._parent._adopt(self)
 
@@ -223,24 +222,6 @@ class PerfBuffer(Reader, Generic[_T]):
         """
         return int(lib.perf_buffer__epoll_fd(self))
 
-    def poll(self, timeout: float | None = None) -> list[_T]:
-        """Waits for events and reads them.
-
-        Args:
-            timeout: seconds; 0: do not wait; None: until there is an event.
-
-        Returns: the events read, each CPU's in order; an empty list when the
-            time is over. Signal handlers run during the wait, which goes on.
-        Raises: BpfError: closed, or being polled by another thread (EBUSY);
-            what on_lost or the decoder raised. The events read by then are
-            returned by the next poll.
-        """
-        self._poll(timeout, self._collected.events, columns=False)
-        # The same list: the callbacks append to it.
-        events = self._collected.events[:]
-        self._collected.events.clear()
-        return events
-
     def poll_batches(self, timeout: float | None = None) -> list[Any]:
         """Waits for events and reads them as columns.
 
@@ -266,19 +247,7 @@ class PerfBuffer(Reader, Generic[_T]):
         Waits for them; ends when the buffer is closed. See poll_batches().
         """
         self._need_columns()
-        return self._iterate(self.poll_batches)
-
-    def __iter__(self) -> Iterator[_T]:
-        """Yields events as they come; waits for them; ends when it is closed."""
-        return self._iterate(self.poll)
-
-    def _iterate(self, poll: Callable[[], list[Any]]) -> Iterator[Any]:
-        while not (self.closed or self._closing):
-            try:
-                found = poll()
-            except ClosedError:
-                return
-            yield from found
+        return self._iterate(self.poll_batches, self._collected.arrays)
 
     def _need_columns(self) -> None:
         """Raises BpfError unless events can be columns; warns if that gains little here."""
@@ -298,16 +267,9 @@ class PerfBuffer(Reader, Generic[_T]):
             )
         self._columns_checked = True
 
-    def _poll(self, timeout: float | None, found: list[Any], *, columns: bool) -> None:
-        """Polls until something is in FOUND, or somebody is to be told of an error."""
-        collected = self._collected
-        with self._polling(timeout):
-            self._resolve_schema(self._parent)
-            collected.columns = columns
-            self._wait(timeout, lambda: found or collected.error, more=self._more)
-        error, collected.error = collected.error, None
-        if error is not None:
-            raise error
+    def _prepare(self, columns: bool) -> None:
+        self._resolve_schema(self._parent)
+        self._collected.columns = columns
 
     def _consume(self) -> None:
         """Reads what the buffers hold, a piece of each CPU's once around."""

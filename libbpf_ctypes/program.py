@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from . import kernel
-from ._ffi import KprobeOpts, UprobeOpts, lib
+from ._ffi import lib
 from ._handle import Part
+from ._types import struct_class
 from .enums import ProgramType
 from .errors import BpfError
 from .link import Link
@@ -68,7 +69,7 @@ class Program(Part):
                 raise BpfError(operation, errno.EINVAL, reason)
         with calling(operation, lambda error: kernel.kprobe_hint(error, function)):
             if offset:
-                opts = KprobeOpts(offset=offset, retprobe=retprobe)
+                opts = struct_class("bpf_kprobe_opts")(offset=offset, retprobe=retprobe)
                 pointer = lib.bpf_program__attach_kprobe_opts(self, function.encode(), opts)
             else:
                 pointer = lib.bpf_program__attach_kprobe(self, retprobe, function.encode())
@@ -99,7 +100,9 @@ class Program(Part):
         target = f"{os.fspath(binary)}:{function or hex(offset)}"
         operation = f"attach {'uretprobe' if retprobe else 'uprobe'} to {target}"
         self._require_load(operation)
-        opts = UprobeOpts(retprobe=retprobe, func_name=function.encode() or None)
+        opts = struct_class("bpf_uprobe_opts")(
+            retprobe=retprobe, func_name=function.encode() or None
+        )
         with calling(operation, _uprobe_hint):
             pointer = lib.bpf_program__attach_uprobe_opts(
                 self, pid, os.fsencode(binary), offset, opts

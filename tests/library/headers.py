@@ -6,21 +6,25 @@ import ctypes
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from libbpf_ctypes import _ffi
+from libbpf_ctypes._ffi import Prototype
+from libbpf_ctypes._libbpf import OPAQUE, STRUCTS
+from libbpf_ctypes._types import Pointer
 
 from ..conftest import need
 
-#: The classes that stand for pointers to libbpf's own structs.
-OPAQUE = {
-    "bpf_object": _ffi.BpfObjectP,
-    "bpf_program": _ffi.BpfProgramP,
-    "bpf_map": _ffi.BpfMapP,
-    "bpf_link": _ffi.BpfLinkP,
-    "perf_buffer": _ffi.PerfBufferP,
-    "btf": _ffi.BtfP,
-}
+INCLUDES = """
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/perf_event.h>
+#include <bpf/libbpf.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf_legacy.h>
+#include <bpf/btf.h>
+"""
+HEADERS = ("libbpf.h", "bpf.h", "btf.h", "libbpf_common.h", "libbpf_legacy.h")
 
 _SIZES = {"char": 1, "short": 2, "int": 4, "long": ctypes.sizeof(ctypes.c_long), "long long": 8}
 
@@ -41,12 +45,26 @@ class Function(NamedTuple):
 
 
 class Headers:
-    """The declarations of libbpf's headers."""
+    """The declarations of libbpf's headers.
 
-    def __init__(self) -> None:
-        source = "#include <linux/bpf.h>\n#include <bpf/libbpf.h>\n#include <bpf/btf.h>\n"
-        command = [need("clang"), "-x", "c", "-Xclang", "-ast-dump=json", "-fsyntax-only", "-"]
-        done = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
+    Args: folder: holds ``bpf/``, which holds them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        texts = [(folder / "bpf" / name).read_text(encoding="utf-8") for name in HEADERS]
+        #: The structs and enumerations that are libbpf's, and not the kernel's.
+        self.own = set(
+            re.findall(r"^(?:struct|union|enum) (\w+) \{", "\n".join(texts), re.MULTILINE)
+        )
+        command = [need("clang"), "-x", "c", "-I", str(folder), "-Xclang", "-ast-dump=json"]
+        done = subprocess.run(
+            [*command, "-fsyntax-only", "-"],
+            input=INCLUDES,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         self._typedefs: dict[str, str] = {}
         self._functions: dict[str, dict[str, Any]] = {}
         self.structs: dict[str, list[str]] = {}
@@ -59,10 +77,17 @@ class Headers:
             elif kind == "FunctionDecl":
                 self._functions[name] = node
             elif kind == "RecordDecl" and inner:
-                named = [item for item in inner if item["kind"] == "FieldDecl" and "name" in item]
-                self.structs[name] = [item["name"] for item in named]
-            elif kind == "EnumDecl" and name:
-                self.enums[name] = [constant["name"] for constant in inner]
+                self.structs[name] = _fields(node)
+            elif kind == "EnumDecl" and inner:
+                names = [item["name"] for item in inner if item["kind"] == "EnumConstantDecl"]
+                self.enums[name] = [*self.enums.get(name, []), *names]
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of libbpf's functions, but for those whose body is in the header."""
+        ours = ("bpf_", "btf_", "libbpf_", "perf_buffer_", "ring_", "user_ring_", "ring__")
+        plain = (n for n, node in self._functions.items() if not node.get("inline"))
+        return [name for name in plain if name.startswith(ours)]
 
     def function(self, name: str) -> Function | None:
         """The function of this name; None if these headers do not declare it."""
@@ -80,7 +105,7 @@ class Headers:
         text = " ".join(re.sub(r"\b(const|volatile|restrict)\b", "", text).split())
         if text.endswith("*") or "(*)" in text:
             pointee = "" if "(*)" in text else text[:-1].strip()
-            return CType("pointer", target=pointee.partition("struct ")[2] or pointee)
+            return CType("pointer", target=re.sub(r"^(struct|union) ", "", pointee))
         if text in self._typedefs:
             return self.classify(self._typedefs[text])
         if text == "void":
@@ -94,11 +119,21 @@ class Headers:
         return CType("unsigned" if unsigned else "signed", _SIZES[base])
 
 
-def struct_name(structure: type[ctypes.Structure]) -> str:
-    """The C struct of one of _ffi's Structures: its docstring says it."""
-    found = re.search(r"struct (\w+)", structure.__doc__ or "")
-    assert found
-    return found[1]
+def _fields(node: dict[str, Any]) -> list[str]:
+    """The names of a struct's fields, those of structs inside with their paths."""
+    found: list[str] = []
+    inside: list[str] = []
+    for item in node.get("inner", []):
+        if item["kind"] == "RecordDecl":
+            inside = _fields(item)
+        elif item["kind"] == "FieldDecl":
+            name, nested = item.get("name", ""), "(" in item["type"]["qualType"]
+            if name:
+                found.append(name)
+            if nested and inside:
+                found += [f"{name}.{field}" if name else field for field in inside]
+                inside = []
+    return found
 
 
 def classify_ctypes(type_: Any) -> CType:
@@ -107,35 +142,33 @@ def classify_ctypes(type_: Any) -> CType:
         return CType("void")
     if type_ is ctypes.c_bool:
         return CType("bool", 1)
-    for name, opaque in OPAQUE.items():
-        if type_ is opaque:
-            return CType("pointer", target=name)
     if type_ is ctypes.c_char_p:
         return CType("pointer", target="char")
+    if issubclass(type_, Pointer):
+        return CType("pointer", target=type_.__name__.removesuffix("_p"))
     if issubclass(type_, ctypes.c_void_p) or hasattr(type_, "_restype_"):  # a callback
-        return CType("pointer")
+        return CType("pointer", target="void")
     if issubclass(type_, ctypes._Pointer):
         pointee: Any = type_._type_
-        if issubclass(pointee, ctypes.Structure):
-            return CType("pointer", target=struct_name(pointee))
         return CType("pointer", target=pointee.__name__)
     signed = type_(-1).value < 0
     return CType("signed" if signed else "unsigned", ctypes.sizeof(type_))
 
 
 def _agree(ours: CType, theirs: CType) -> bool:
-    if theirs.category == "enum":  # the compiler chooses; libbpf's have no negative values
+    if theirs.category == "enum":  # the compiler chooses
         return ours.category in ("signed", "unsigned") and ours.size == theirs.size
     if theirs.category != "pointer" or ours.category != "pointer":
         return ours == theirs
-    if theirs.target in OPAQUE or ours.target in OPAQUE or ours.target.startswith("bpf_"):
+    structs = {*OPAQUE, *STRUCTS}
+    if theirs.target in structs or ours.target in structs:
         return ours.target == theirs.target
-    if ours.target == "char":  # bytes are passed for void pointers, too
-        return theirs.target in ("char", "void")
+    if ours.target == "char":  # bytes
+        return theirs.target == "char"
     return True
 
 
-def disagreements(prototype: _ffi.Prototype, headers: Headers) -> list[str]:
+def disagreements(prototype: Prototype, headers: Headers) -> list[str]:
     """In what a prototype differs from its declaration; empty if in nothing."""
     declared = headers.function(prototype.name)
     if declared is None:

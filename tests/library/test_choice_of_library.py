@@ -123,7 +123,7 @@ except AttributeError as error:
     assert done.stdout.splitlines() == [
         "1.0",
         f"bpf_map__lookup_elem: needs libbpf 0.8; {path} is libbpf 1.0",
-        "bpf_map__no_such_function",
+        "libbpf has no function bpf_map__no_such_function",
     ]
 
 

