@@ -20,6 +20,27 @@ _FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 _T = TypeVar("_T")
 
 
+#: A poll returns once it holds so many events, and goes on with the others when it is
+#: called again: neither memory nor the time away is unbounded.
+ENOUGH = 16384
+
+
+def check_seconds(operation: str, seconds: float) -> None:
+    """Raises BpfError unless somebody can wait so long."""
+    if not seconds >= 0:
+        raise BpfError(operation, errno.EINVAL, f"{seconds} is not a time to wait")
+
+
+def checked_schema(map: Any, schema: Any) -> Any:
+    """The Schema of a map's events, held against its object's BTF. Raises: LayoutError."""
+    from .drift import check  # construct comes in only with a schema
+    from .schema import as_schema
+
+    schema = as_schema(schema)
+    check(map._parent, schema)
+    return schema
+
+
 class Collected(Protocol):
     """What polls have taken: events in order, and the first error since somebody took it."""
 
@@ -119,8 +140,8 @@ class Reader(Handle, Generic[_T]):
     @contextlib.contextmanager
     def _polling(self, timeout: float | None) -> Iterator[None]:
         """Around a poll. Raises: BpfError: closed, or another poll is under way."""
-        if timeout is not None and not timeout >= 0:
-            raise BpfError("poll", errno.EINVAL, f"{timeout} is not a time to wait")
+        if timeout is not None:
+            check_seconds("poll", timeout)
         with self._lock:
             self._as_parameter_  # noqa: B018 - raises if closed or forked
             if self._closing:

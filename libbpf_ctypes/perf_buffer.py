@@ -14,7 +14,7 @@ from ._interrupts import interrupts_held
 from ._perf_open import Callbacks, check_pages, open_buffers, wakeup_events
 from ._perf_open import pages_for as pages_for
 from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
-from ._reader import Reader
+from ._reader import ENOUGH, Reader, check_seconds, checked_schema
 from .enums import MapType
 from .errors import BpfError
 from .maps import Map
@@ -22,10 +22,6 @@ from .maps import Map
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-#: A poll returns once it holds so many events, and goes on with the next CPU
-#: when it is called again: neither memory nor the time away is unbounded.
-_ENOUGH = 16384
 
 
 class PerfBuffer(Reader[_T]):
@@ -125,8 +121,7 @@ class PerfBuffer(Reader[_T]):
             raise BpfError(operation, errno.EINVAL, reason)
         if pages is not None:
             check_pages(operation, pages)
-        if not max_latency >= 0:
-            raise BpfError(operation, errno.EINVAL, f"{max_latency} is not a time to wait")
+        check_seconds(operation, max_latency)
         if any(isinstance(other, PerfBuffer) for other in map._parent._open_children(map)):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
@@ -183,15 +178,10 @@ class PerfBuffer(Reader[_T]):
         self._resolve_schema(self._parent)
 
     def _resolve_schema(self, map: Any) -> None:
-        given, schema = self._given, self._given
-        if given is None:
-            return
-        from .drift import check  # construct comes in only with a schema
-        from .schema import as_schema
-
-        schema = as_schema(given() if _comes_later(given) else given)
-        check(map._parent, schema)
-        self._collected.schema, self._given = schema, None
+        given = self._given
+        if given is not None:
+            self._collected.schema = checked_schema(map, given() if _comes_later(given) else given)
+            self._given = None
 
     @property
     def lost(self) -> int:
@@ -282,7 +272,7 @@ class PerfBuffer(Reader[_T]):
         for _ in range(self._count):
             index, self._next = self._next, (self._next + 1) % self._count
             left_some |= self._reader.read(index)
-            if collected.error is not None or self._closing or len(collected.events) >= _ENOUGH:
+            if collected.error is not None or self._closing or len(collected.events) >= ENOUGH:
                 return True
         return left_some
 

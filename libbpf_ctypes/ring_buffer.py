@@ -8,7 +8,8 @@ from typing import Any, Callable, TypeVar, overload
 
 from ._ffi import lib
 from ._interrupts import interrupts_held
-from ._reader import Reader
+from ._perf_readers import Collector
+from ._reader import ENOUGH, Reader, check_seconds, checked_schema
 from ._types import callback_class
 from .enums import MapType
 from .errors import BpfError
@@ -16,33 +17,6 @@ from .log import calling
 from .maps import Map
 
 _T = TypeVar("_T")
-
-#: A poll returns once it holds so many events; the next one goes on with the others.
-_ENOUGH = 16384
-
-
-class _Collector:
-    """What the callbacks leave: events, and the first exception since somebody took it."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.error: BaseException | None = None
-
-    def function(self, schema: Any) -> Callable[[Any, int, int], int]:
-        """What libbpf calls for each event; it stops libbpf when there are enough."""
-        events, append, string_at = self.events, self.events.append, ctypes.string_at
-        decode = None if schema is None else schema.decode
-
-        def take(_context: Any, address: int, size: int) -> int:
-            try:
-                data = string_at(address, size)
-                append(data if decode is None else decode(data))
-            except BaseException as error:
-                if self.error is None:
-                    self.error = error
-            return -errno.EAGAIN if self.error is not None or len(events) >= _ENOUGH else 0
-
-        return take
 
 
 class RingBuffer(Reader[_T]):
@@ -78,9 +52,8 @@ class RingBuffer(Reader[_T]):
 
     def __init__(self, map: Map, schema: Any = None, *, max_latency: float = 0.1) -> None:
         operation = f"read map {map.name}"
-        if not max_latency >= 0:
-            raise BpfError(operation, errno.EINVAL, f"{max_latency} is not a time to wait")
-        collected = _Collector()
+        check_seconds(operation, max_latency)
+        collected: Collector[_T] = Collector(with_cpu=False, on_lost=None)
         callback = _callback(operation, map, schema, collected)
         self._name = map.name
         self._callback = callback  # libbpf holds a pointer to it
@@ -125,7 +98,7 @@ class RingBuffer(Reader[_T]):
         return f"<RingBuffer of {self._name}{state}>"
 
 
-def _callback(operation: str, map: Map, schema: Any, collected: Any) -> Any:
+def _callback(operation: str, map: Map, schema: Any, collected: Collector[Any]) -> Any:
     """The callback for a map's events. Raises: BpfError: it cannot be read."""
     if map.type != MapType.RINGBUF:
         reason = f"it is of type {map.type.name}, not RINGBUF"
@@ -134,9 +107,21 @@ def _callback(operation: str, map: Map, schema: Any, collected: Any) -> Any:
         reason = "another RingBuffer reads it, and each would get a part of the events"
         raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
     if schema is not None:
-        from .drift import check  # construct comes in only with a schema
-        from .schema import as_schema
+        schema = checked_schema(map, schema)
+    return callback_class("ring_buffer_sample_fn")(_function(collected, schema))
 
-        schema = as_schema(schema)
-        check(map._parent, schema)
-    return callback_class("ring_buffer_sample_fn")(collected.function(schema))
+
+def _function(collected: Collector[Any], schema: Any) -> Callable[[Any, int, int], int]:
+    """What libbpf calls for each event; it stops libbpf when there are enough."""
+    events, append, string_at = collected.events, collected.events.append, ctypes.string_at
+    decode = None if schema is None else schema.decode
+
+    def take(_context: Any, address: int, size: int) -> int:
+        try:
+            data = string_at(address, size)
+            append(data if decode is None else decode(data))
+        except BaseException as error:
+            collected.keep(error)
+        return -errno.EAGAIN if collected.error is not None or len(events) >= ENOUGH else 0
+
+    return take

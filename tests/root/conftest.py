@@ -6,12 +6,13 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
-from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Link
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link
 
 from .tool import LOAD, SLOW_LOAD, Tool
 
@@ -26,6 +27,28 @@ def call_open64(path: ctypes.Array[ctypes.c_char], times: int = 1) -> int:
         if fd >= 0:
             os.close(fd)
     return ctypes.addressof(path)
+
+
+def close_during_poll(buffer: Any, timeout: float, meanwhile: Callable[[], object]) -> None:
+    """Closes a buffer that another thread polls: an orderly end on both sides."""
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while True:
+                buffer.poll(timeout)
+        except ClosedError:
+            pass
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    meanwhile()
+    buffer.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert errors == []
 
 
 @pytest.fixture

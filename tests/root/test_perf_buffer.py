@@ -32,7 +32,7 @@ from libbpf_ctypes import (
 )
 from libbpf_ctypes._perf_open import default_pages
 
-from .conftest import call_open64
+from .conftest import call_open64, close_during_poll
 
 PATH = ctypes.create_string_buffer(b"/nonexistent")
 
@@ -143,24 +143,7 @@ def test_impossible_sizes(events: Any, pages: int) -> None:
 def test_close_races_with_poll(events: Any) -> None:
     """Closed at any moment of a poll in another thread: an orderly end on both sides."""
     for _ in range(300):
-        buffer = PerfBuffer(events, SYSCALL_EVENT)
-        errors: list[BaseException] = []
-
-        def read(buffer: PerfBuffer[Any] = buffer, errors: list[BaseException] = errors) -> None:
-            try:
-                while True:
-                    buffer.poll(0.001)
-            except ClosedError:
-                pass
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        buffer.close()
-        thread.join(10)
-        assert not thread.is_alive()
-        assert errors == []
+        close_during_poll(PerfBuffer(events, SYSCALL_EVENT), 0.001, lambda: None)
 
 
 def test_an_event_of_another_size_is_refused(events: Any, attach: Callable[[], Link]) -> None:

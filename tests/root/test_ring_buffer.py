@@ -19,7 +19,7 @@ import pytest
 from libbpf_ctypes import BpfError, BpfObject, ClosedError, LayoutError, RingBuffer
 
 from ..conftest import Compile
-from .conftest import LIBC, call_open64
+from .conftest import LIBC, call_open64, close_during_poll
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -232,24 +232,7 @@ def test_close_races_with_poll(make: Callable[..., BpfObject]) -> None:
     obj = make()
     for _ in range(100):
         buffer = RingBuffer(obj.maps["FIRST"], CALL)
-        errors: list[BaseException] = []
-
-        def read(buffer: RingBuffer[Any] = buffer, errors: list[BaseException] = errors) -> None:
-            try:
-                while True:
-                    buffer.poll(1)
-            except ClosedError:
-                pass
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=read)
-        thread.start()
-        call_open64(PATH, 20)
-        buffer.close()
-        thread.join(10)
-        assert not thread.is_alive()
-        assert errors == []
+        close_during_poll(buffer, 1, lambda: call_open64(PATH, 20))
 
 
 def test_one_thread_polls(make: Callable[..., BpfObject]) -> None:
