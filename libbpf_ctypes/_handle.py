@@ -75,6 +75,21 @@ class Handle:
         self.close()
 
 
+class Descriptor(Handle):
+    """A handle on something of the kernel's by a file descriptor of our own."""
+
+    def __init__(self, fd: int, parent: object = None) -> None:
+        super().__init__(fd, parent)
+
+    @property
+    def fd(self) -> int:
+        """Its file descriptor, closed with it. Raises: ClosedError."""
+        return int(self._as_parameter_)
+
+    def _release(self, pointer: int) -> None:
+        os.close(pointer)
+
+
 class Part:
     """What a handle owns, as a program of an object: gone when the handle is closed."""
 

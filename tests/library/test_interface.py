@@ -328,6 +328,8 @@ def test_a_function_that_the_library_lacks_is_told_with_versions() -> None:
     [
         (enums.ProgramType, "bpf_prog_type", "BPF_PROG_TYPE_"),
         (enums.MapType, "bpf_map_type", "BPF_MAP_TYPE_"),
+        (enums.AttachType, "bpf_attach_type", "BPF_"),
+        (enums.LinkType, "bpf_link_type", "BPF_LINK_TYPE_"),
     ],
 )
 def test_enumerations_are_the_kernels(
