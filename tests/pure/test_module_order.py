@@ -40,6 +40,7 @@ ORDER = [
     "link",
     "maps",
     "variables",
+    "attach",
     "program",
     "object",
     "_reader",
