@@ -23,6 +23,16 @@ if TYPE_CHECKING:
         RecordingError,
     )
     from .events import SYSCALL_EVENT, SyscallEvent
+    from .info import (
+        BtfInfo,
+        LinkInfo,
+        MapInfo,
+        ProgramInfo,
+        btf_info,
+        link_info,
+        map_info,
+        program_info,
+    )
     from .link import Link
     from .maps import Map
     from .object import BpfObject
@@ -36,24 +46,32 @@ if TYPE_CHECKING:
 _MODULES = {
     "BpfError": "errors",
     "BpfObject": "object",
+    "BtfInfo": "info",
     "ClosedError": "errors",
     "DecodeError": "errors",
     "KPROBE_OBJECT": "paths",
     "LayoutError": "errors",
     "LibraryError": "errors",
     "Link": "link",
+    "LinkInfo": "info",
     "Map": "maps",
+    "MapInfo": "info",
     "NotFoundError": "errors",
     "PerfBuffer": "perf_buffer",
     "Program": "program",
+    "ProgramInfo": "info",
     "RecordingError": "errors",
     "RecordingReader": "recording",
     "RingBuffer": "ring_buffer",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
     "SyscallEvent": "events",
+    "btf_info": "info",
     "library_path": "_ffi",
     "library_version": "_ffi",
+    "link_info": "info",
+    "map_info": "info",
+    "program_info": "info",
 }
 
 __all__ = [
@@ -61,22 +79,30 @@ __all__ = [
     "SYSCALL_EVENT",
     "BpfError",
     "BpfObject",
+    "BtfInfo",
     "ClosedError",
     "DecodeError",
     "LayoutError",
     "LibraryError",
     "Link",
+    "LinkInfo",
     "Map",
+    "MapInfo",
     "NotFoundError",
     "PerfBuffer",
     "Program",
+    "ProgramInfo",
     "RecordingError",
     "RecordingReader",
     "RingBuffer",
     "Schema",
     "SyscallEvent",
+    "btf_info",
     "library_path",
     "library_version",
+    "link_info",
+    "map_info",
+    "program_info",
 ]
 
 

@@ -22,6 +22,8 @@ ORDER = [
     "_handle",
     "log",
     "enums",
+    "link_details",
+    "info",
     "fields",
     "records",
     "codec",
