@@ -39,6 +39,7 @@ ORDER = [
     "recording_format",
     "recording",
     "kernel",
+    "pinning",
     "link",
     "maps",
     "variables",

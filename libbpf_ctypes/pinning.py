@@ -1,0 +1,87 @@
+"""Paths in a BPF file system, and what of the kernel's is pinned there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from . import kernel
+from ._ffi import lib
+from .errors import BpfError
+from .log import calling
+
+#: What a line of a descriptor's /proc/self/fdinfo begins with, by its kind.
+_KINDS = {"prog_type": "program", "map_type": "map", "link_type": "link", "btf_id": "BTF"}
+
+
+def encoded_path(operation: str, path: str | os.PathLike[str]) -> bytes:
+    """A path as C takes it. Raises: BpfError: it is empty, or a NUL would cut it off."""
+    encoded = os.fsencode(path)
+    if not encoded or b"\0" in encoded:
+        raise BpfError(operation, errno.EINVAL, "not a path")
+    return encoded
+
+
+def pin_hint(error: BpfError) -> str:
+    """What to do next where pinning, or opening what is pinned, failed."""
+    if error.errno == errno.EACCES and not kernel.missing_capabilities():
+        return "It must be pinned in a BPF file system: other files and folders are refused so."
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return kernel.privilege_hint()
+    if error.errno == errno.EEXIST:
+        return "Something is there already: unpin it first, or take another path."
+    if error.errno == errno.ENOENT:
+        return "Nothing is there, or the folder is missing."
+    if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+        return "It must lie in a BPF file system: mount -t bpf bpf /sys/fs/bpf."
+    return ""
+
+
+def kind_of(operation: str, fd: int) -> str:
+    """What a descriptor stands for: "program", "map", "link", "BTF", or "" for something else.
+
+    The kernel itself does not tell: it fills in the info of whatever it is.
+
+    Raises: BpfError: /proc is not mounted.
+    Source: proc_pid_fdinfo(5); Linux 4.4, links 5.7.
+    """
+    try:
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        hint = "/proc is not mounted: 'mount -t proc proc /proc' first."
+        raise BpfError(operation, error.errno, "cannot tell what it is", hint=hint) from None
+    names = {line.partition(":")[0] for line in lines}
+    return next((kind for name, kind in _KINDS.items() if name in names), "")
+
+
+def require_kind(operation: str, fd: int, kind: str) -> None:
+    """Raises: BpfError (EINVAL): the descriptor stands for something else than KIND."""
+    found = kind_of(operation, fd)
+    if found != kind:
+        reason = f"it is a {found}, not a {kind}" if found else f"it is no {kind}"
+        hint = f"{found.capitalize()}.open_pinned() opens it." if found in _OPENED else ""
+        raise BpfError(operation, errno.EINVAL, reason, hint=hint)
+
+
+_OPENED = ("program", "map", "link")
+
+
+def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
+    """Opens what is pinned at a path.
+
+    Args: kind: what it must be: "program" or "map".
+    Returns: a new descriptor.
+    Raises: BpfError: nothing is there, it is no BPF file system, it is of another kind.
+    Source: ``bpf_obj_get`` (libbpf 0.0.1); Linux 4.4.
+    """
+    operation = f"open pinned {kind} {os.fspath(path)}"
+    encoded = encoded_path(operation, path)
+    with calling(operation, pin_hint):
+        fd = int(lib.bpf_obj_get(encoded))
+        try:
+            require_kind(operation, fd, kind)
+        except BaseException:
+            os.close(fd)
+            raise
+    return fd
