@@ -15,7 +15,14 @@ from .errors import BpfError
 from .link_details import NAME_SIZE, LinkDetails, read_details, text
 from .log import calling
 
-_ANONYMOUS = {"bpf-prog": "program", "bpf-map": "map", "bpf_link": "link", "btf": "BTF"}
+#: A link opened by its id is called bpf-link.
+_ANONYMOUS = {
+    "bpf-prog": "program",
+    "bpf-map": "map",
+    "bpf_link": "link",
+    "bpf-link": "link",
+    "btf": "BTF",
+}
 
 
 class ProgramInfo(NamedTuple):

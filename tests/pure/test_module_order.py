@@ -24,6 +24,7 @@ ORDER = [
     "enums",
     "link_details",
     "info",
+    "introspection",
     "fields",
     "records",
     "codec",
