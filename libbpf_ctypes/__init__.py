@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._ffi import library_path, library_version
+    from .enums import AttachType, LinkType, MapType, ProgramType
     from .errors import (
         BpfError,
         ClosedError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         RecordingError,
     )
     from .events import SYSCALL_EVENT, SyscallEvent
+    from .in_kernel import LoadedProgram, RunResult, Statistics, enable_stats
     from .info import (
         BtfInfo,
         LinkInfo,
@@ -38,35 +40,45 @@ if TYPE_CHECKING:
     from .object import BpfObject
     from .paths import KPROBE_OBJECT
     from .perf_buffer import PerfBuffer
-    from .program import Program
+    from .program import FunctionInfo, LineInfo, Program
     from .recording import RecordingReader
     from .ring_buffer import RingBuffer
     from .schema import Schema
 
 _MODULES = {
+    "AttachType": "enums",
     "BpfError": "errors",
     "BpfObject": "object",
     "BtfInfo": "info",
     "ClosedError": "errors",
     "DecodeError": "errors",
+    "FunctionInfo": "program",
     "KPROBE_OBJECT": "paths",
     "LayoutError": "errors",
     "LibraryError": "errors",
+    "LineInfo": "program",
     "Link": "link",
     "LinkInfo": "info",
+    "LinkType": "enums",
+    "LoadedProgram": "in_kernel",
     "Map": "maps",
     "MapInfo": "info",
+    "MapType": "enums",
     "NotFoundError": "errors",
     "PerfBuffer": "perf_buffer",
     "Program": "program",
     "ProgramInfo": "info",
+    "ProgramType": "enums",
     "RecordingError": "errors",
     "RecordingReader": "recording",
     "RingBuffer": "ring_buffer",
+    "RunResult": "in_kernel",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
+    "Statistics": "in_kernel",
     "SyscallEvent": "events",
     "btf_info": "info",
+    "enable_stats": "in_kernel",
     "library_path": "_ffi",
     "library_version": "_ffi",
     "link_info": "info",
@@ -77,27 +89,37 @@ _MODULES = {
 __all__ = [
     "KPROBE_OBJECT",
     "SYSCALL_EVENT",
+    "AttachType",
     "BpfError",
     "BpfObject",
     "BtfInfo",
     "ClosedError",
     "DecodeError",
+    "FunctionInfo",
     "LayoutError",
     "LibraryError",
+    "LineInfo",
     "Link",
     "LinkInfo",
+    "LinkType",
+    "LoadedProgram",
     "Map",
     "MapInfo",
+    "MapType",
     "NotFoundError",
     "PerfBuffer",
     "Program",
     "ProgramInfo",
+    "ProgramType",
     "RecordingError",
     "RecordingReader",
     "RingBuffer",
+    "RunResult",
     "Schema",
+    "Statistics",
     "SyscallEvent",
     "btf_info",
+    "enable_stats",
     "library_path",
     "library_version",
     "link_info",

@@ -24,6 +24,8 @@ INSTALL_HINT = (
     f"or name the library in {ENVIRONMENT}."
 )
 
+_ENOTSUPP = 524  # the kernel's own, which errno(3) does not know
+
 
 def _fail(name: str, code: int) -> BpfError:
     reason = ""
@@ -31,6 +33,8 @@ def _fail(name: str, code: int) -> BpfError:
         text = ctypes.create_string_buffer(128)
         lib.libbpf_strerror(code, text, len(text))
         reason = text.value.decode(errors="replace")
+    elif code == _ENOTSUPP:
+        reason = "Operation is not supported (ENOTSUPP)"
     return BpfError(name, code, reason)
 
 
@@ -62,7 +66,9 @@ NULL_ANSWERS = frozenset(
         "bpf_object__next_program",
         "bpf_object__prev_map",
         "bpf_object__prev_program",
+        "bpf_program__func_info",
         "bpf_program__insns",
+        "bpf_program__line_info",
         "bpf_program__log_buf",
         "btf__base_btf",
         "libbpf_bpf_attach_type_str",

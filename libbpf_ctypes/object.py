@@ -17,6 +17,7 @@ from ._handle import Handle
 from ._types import struct_class
 from .btf import Btf
 from .errors import BpfError, NotFoundError
+from .in_kernel import check_u32
 from .log import calling
 from .maps import Map
 from .program import Program
@@ -83,6 +84,8 @@ class BpfObject(Handle):
         super().__init__(pointer)
         self.source = source
         self.loaded = False
+        self._prepared = False  # its maps are in the kernel
+        self._load_tried = False  # libbpf takes no settings any more
         self._data = data  # libbpf reads it until load()
         self._children: list[weakref.ref[Handle]] = []
         try:
@@ -96,30 +99,90 @@ class BpfObject(Handle):
             raise
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | bytes) -> BpfObject:
+    def open(
+        cls,
+        source: str | os.PathLike[str] | bytes,
+        *,
+        name: str = "",
+        relaxed_maps: bool = False,
+        pin_root_path: str | os.PathLike[str] = "",
+        kconfig: str = "",
+        btf_custom_path: str | os.PathLike[str] = "",
+        kernel_log_level: int = 0,
+        bpf_token_path: str | os.PathLike[str] = "",
+    ) -> BpfObject:
         """Opens an object file; nothing is loaded into the kernel.
 
         Args:
             source: the file's path, or the file's content as bytes.
+            name: its name, which begins those of its variables' maps; by default the
+                file's up to the first dot.
+            relaxed_maps: take maps with fields that this libbpf does not know.
+            pin_root_path: where its maps with LIBBPF_PIN_BY_NAME are pinned, and taken from;
+                by default /sys/fs/bpf.
+            kconfig: lines as of a kernel's .config, which go before those of the running
+                kernel for the object's ``__kconfig`` variables.
+            btf_custom_path: the BTF of the running kernel in a file, for one that has none.
+            kernel_log_level: of all its programs, see ``Program.log_level`` (libbpf 0.7).
+            bpf_token_path: a BPF file system to take a BPF token of (libbpf 1.5, Linux 6.9).
 
         Returns: the BpfObject.
         Raises: BpfError: missing, truncated, not an ELF file, for another
-            endianness, or not understood by libbpf.
+            endianness, or not understood by libbpf; LibraryError: a token with a libbpf
+            before 1.5.
 
         Source: ``bpf_object__open_mem`` (libbpf 0.0.6).
         """
         if isinstance(source, bytes):
-            name, data = f"object of {len(source)} bytes", source
+            path, data = f"object of {len(source)} bytes", source
         else:
-            name = os.fspath(source)
-            data = _read(name)
-        _check_elf(name, data)
+            path = os.fspath(source)
+            data = _read(path)
+        _check_elf(path, data)
         buffer = ctypes.create_string_buffer(data, len(data))
-        short = os.fsencode(Path(name).name.partition(".")[0])
-        opts = struct_class("bpf_object_open_opts")(object_name=short)
-        with calling(f"open {name}", _open_hint):
+        operation = f"open {path}"
+        texts = {
+            "object_name": name or Path(path).name.partition(".")[0],
+            "pin_root_path": pin_root_path,
+            "kconfig": kconfig,
+            "btf_custom_path": btf_custom_path,
+            "bpf_token_path": bpf_token_path,
+        }
+        opts = struct_class("bpf_object_open_opts")(
+            relaxed_maps=relaxed_maps,
+            **{key: _text(operation, key, value) for key, value in texts.items()},
+        )
+        if kernel_log_level:
+            opts.kernel_log_level = check_u32(operation, "kernel_log_level", kernel_log_level)
+        if bpf_token_path:
+            _ = lib.bpf_object__token_fd  # raises where libbpf knows no tokens
+        with calling(operation, _open_hint):
             pointer = lib.bpf_object__open_mem(buffer, len(data), opts)
-            return cls(pointer, name, buffer)
+            return cls(pointer, path, buffer)
+
+    @property
+    def name(self) -> str:
+        """Its name. Source: ``bpf_object__name`` (libbpf 0.0.1)."""
+        return str(lib.bpf_object__name(self).decode(errors="backslashreplace"))
+
+    @property
+    def kversion(self) -> int:
+        """The kernel's version that its programs are loaded for, 0x060c00 for 6.12; settable.
+
+        Kprobe programs needed it before Linux 5.0.
+
+        Source: ``bpf_object__kversion`` (libbpf 0.0.1), ``bpf_object__set_kversion`` (0.4).
+        """
+        return int(lib.bpf_object__kversion(self))
+
+    @kversion.setter
+    def kversion(self, version: int) -> None:
+        operation = f"set the kernel version of {self.source}"
+        check_u32(operation, "the version", version)
+        if self._load_tried:
+            raise BpfError(operation, errno.EBUSY, "the object is loaded already")
+        with calling(operation):
+            lib.bpf_object__set_kversion(self, version)
 
     def _parts(self, following: Any, make: Any) -> Iterator[Any]:
         pointer = None
@@ -139,17 +202,97 @@ class BpfObject(Handle):
             if layout.section in maps
         }
 
+    def prepare(self) -> None:
+        """The first half of load(): its maps are created, its programs not yet verified.
+
+        Between the two, maps can be filled and programs' instructions changed; constants
+        and the maps' sizes cannot, any more.
+
+        Raises: BpfError; LibraryError: libbpf is older.
+        Source: ``bpf_object__prepare`` (libbpf 1.6).
+        """
+        operation = f"prepare {self.source}"
+        if self._prepared or self._load_tried:
+            raise BpfError(operation, errno.EALREADY, "it is prepared or loaded already")
+        function = lib.bpf_object__prepare  # raises where libbpf has none
+        with calling(operation, _load_hint):
+            try:
+                function(self)
+                self._prepared = True
+            except BpfError:
+                self._load_tried = True
+                raise
+
     def load(self) -> None:
         """Loads it into the kernel: maps are created, programs verified.
 
-        Raises: BpfError; ``log`` holds the verifier's words if it refused.
+        Raises: BpfError; ``log`` holds the verifier's words if it refused. After that it
+            cannot be loaded any more: open it again.
         Source: ``bpf_object__load`` (libbpf 0.0.1).
         """
+        operation = f"load {self.source}"
         if self.loaded:
-            raise BpfError(f"load {self.source}", errno.EALREADY, "it is loaded already")
-        with calling(f"load {self.source}", _load_hint):
-            lib.bpf_object__load(self)
-            self.loaded = True
+            raise BpfError(operation, errno.EALREADY, "it is loaded already")
+        if self._load_tried:
+            reason = "an earlier load failed"
+            raise BpfError(operation, errno.EINVAL, reason, hint="Open the object again.")
+        _ = self._as_parameter_
+        self._load_tried = True
+        try:
+            with calling(operation, _load_hint):
+                lib.bpf_object__load(self)
+                self.loaded = self._prepared = True
+        except BpfError as error:
+            # What the verifier told into buffers of programs, libbpf did not print.
+            error.log += "".join(f"{p!r}: {p.log}" for p in self.programs.values() if p.log)
+            raise
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Pins its maps and programs, each by its name, in a folder of a BPF file system.
+
+        Raises: BpfError: not loaded, something is there; then nothing is pinned.
+        Source: ``bpf_object__pin`` (libbpf 0.0.1).
+        """
+        self._call_pinning("pin", path)
+
+    def unpin(self, path: str | os.PathLike[str]) -> None:
+        """Removes these pins. Raises: BpfError; LibraryError: libbpf is older.
+
+        Source: ``bpf_object__unpin`` (libbpf 1.3).
+        """
+        self._call_pinning("unpin", path)
+
+    def pin_maps(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Pins its maps; None: each where its pin path says.
+
+        Source: ``bpf_object__pin_maps`` (libbpf 0.0.1).
+        """
+        self._call_pinning("pin_maps", path)
+
+    def unpin_maps(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Removes its maps' pins. Source: ``bpf_object__unpin_maps`` (libbpf 0.0.1)."""
+        self._call_pinning("unpin_maps", path)
+
+    def pin_programs(self, path: str | os.PathLike[str]) -> None:
+        """Pins its programs. Source: ``bpf_object__pin_programs`` (libbpf 0.0.1)."""
+        self._call_pinning("pin_programs", path)
+
+    def unpin_programs(self, path: str | os.PathLike[str]) -> None:
+        """Removes its programs' pins. Source: ``bpf_object__unpin_programs`` (libbpf 0.0.1)."""
+        self._call_pinning("unpin_programs", path)
+
+    def _call_pinning(self, what: str, path: str | os.PathLike[str] | None) -> None:
+        from .pinning import encoded_path, pin_hint
+
+        operation = f"{what.replace('_', ' ')} of {self.source}"
+        encoded = encoded_path(operation, path) if path is not None else None
+        _ = self._as_parameter_
+        if not self.loaded:
+            reason = "the object is not loaded"
+            raise BpfError(operation, errno.ENOENT, reason, hint="Call load() first.")
+        function = getattr(lib, f"bpf_object__{what}")
+        with calling(operation, pin_hint):
+            function(self, encoded)
 
     def _adopt(self, child: _H) -> _H:
         """Remembers what must be closed before the object."""
@@ -186,6 +329,14 @@ def _read(name: str) -> bytes:
     if len(data) > _MAX_SIZE:
         raise BpfError(operation, errno.EFBIG, f"it is larger than {_MAX_SIZE >> 20} MiB")
     return data
+
+
+def _text(operation: str, name: str, value: str | os.PathLike[str]) -> bytes | None:
+    """A text as C takes it; None for an empty one."""
+    encoded = os.fsencode(value)
+    if b"\0" in encoded:
+        raise BpfError(operation, errno.EINVAL, f"{name} holds a NUL")
+    return encoded or None
 
 
 def _check_elf(name: str, data: bytes) -> None:

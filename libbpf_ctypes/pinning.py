@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from . import kernel
 from ._ffi import lib
 from .errors import BpfError
+from .info import descriptor_kind
 from .log import calling
-
-#: What a line of a descriptor's /proc/self/fdinfo begins with, by its kind.
-_KINDS = {"prog_type": "program", "map_type": "map", "link_type": "link", "btf_id": "BTF"}
 
 
 def encoded_path(operation: str, path: str | os.PathLike[str]) -> bytes:
@@ -38,26 +35,12 @@ def pin_hint(error: BpfError) -> str:
     return ""
 
 
-def kind_of(operation: str, fd: int) -> str:
-    """What a descriptor stands for: "program", "map", "link", "BTF", or "" for something else.
-
-    The kernel itself does not tell: it fills in the info of whatever it is.
-
-    Raises: BpfError: /proc is not mounted.
-    Source: proc_pid_fdinfo(5); Linux 4.4, links 5.7.
-    """
-    try:
-        lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
-    except OSError as error:
-        hint = "/proc is not mounted: 'mount -t proc proc /proc' first."
-        raise BpfError(operation, error.errno, "cannot tell what it is", hint=hint) from None
-    names = {line.partition(":")[0] for line in lines}
-    return next((kind for name, kind in _KINDS.items() if name in names), "")
-
-
 def require_kind(operation: str, fd: int, kind: str) -> None:
-    """Raises: BpfError (EINVAL): the descriptor stands for something else than KIND."""
-    found = kind_of(operation, fd)
+    """Raises: BpfError (EINVAL): the descriptor stands for something else than KIND.
+
+    The kernel opens whatever is pinned at a path, and fills in the info of whatever it is.
+    """
+    found = descriptor_kind(fd)
     if found != kind:
         reason = f"it is a {found}, not a {kind}" if found else f"it is no {kind}"
         hint = f"{found.capitalize()}.open_pinned() opens it." if found in _OPENED else ""

@@ -64,7 +64,7 @@ class Variable:
     def value(self, value: Value) -> None:
         operation = f"set variable {self.name}"
         constant = self._section.name.endswith(".rodata")
-        if self._object.loaded and constant:
+        if self._object._prepared and constant:
             reason = "it is a constant, and the object is loaded: constants are set before that"
             raise BpfError(operation, errno.EBUSY, reason)
         if isinstance(value, int):
@@ -81,13 +81,13 @@ class Variable:
         if len(raw) != self._layout.size:
             reason = f"{len(raw)} bytes do not fit its {self._layout.size}"
             raise BpfError(operation, errno.EINVAL, reason)
-        if self._object.loaded:
+        if self._object._prepared:
             self._write(operation, raw)
         else:
             ctypes.memmove(self._address(), raw, len(raw))
 
     def _read(self) -> bytes:
-        if self._object.loaded:
+        if self._object._prepared:
             section = self._section.lookup(bytes(4))
             return section[self._layout.offset : self._layout.offset + self._layout.size]
         return ctypes.string_at(self._address(), self._layout.size)

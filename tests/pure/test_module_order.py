@@ -41,6 +41,7 @@ ORDER = [
     "recording",
     "kernel",
     "pinning",
+    "in_kernel",
     "link",
     "maps",
     "variables",
