@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._ffi import library_path, library_version
+    from .attach_iterators import IteratorLink
+    from .attach_places import Attached, attached_programs
+    from .attachment import Attachment
     from .enums import AttachType, LinkType, MapType, ProgramType
     from .errors import (
         BpfError,
@@ -40,19 +43,25 @@ if TYPE_CHECKING:
     from .object import BpfObject
     from .paths import KPROBE_OBJECT
     from .perf_buffer import PerfBuffer
+    from .perf_event import HardwareEvent, PerfEvent, PerfType, SoftwareEvent
     from .program import FunctionInfo, LineInfo, Program
     from .recording import RecordingReader
     from .ring_buffer import RingBuffer
     from .schema import Schema
+    from .tc import TcAttachment
 
 _MODULES = {
     "AttachType": "enums",
+    "Attached": "attach_places",
+    "Attachment": "attachment",
     "BpfError": "errors",
     "BpfObject": "object",
     "BtfInfo": "info",
     "ClosedError": "errors",
     "DecodeError": "errors",
     "FunctionInfo": "program",
+    "HardwareEvent": "perf_event",
+    "IteratorLink": "attach_iterators",
     "KPROBE_OBJECT": "paths",
     "LayoutError": "errors",
     "LibraryError": "errors",
@@ -66,6 +75,8 @@ _MODULES = {
     "MapType": "enums",
     "NotFoundError": "errors",
     "PerfBuffer": "perf_buffer",
+    "PerfEvent": "perf_event",
+    "PerfType": "perf_event",
     "Program": "program",
     "ProgramInfo": "info",
     "ProgramType": "enums",
@@ -75,8 +86,11 @@ _MODULES = {
     "RunResult": "in_kernel",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
+    "SoftwareEvent": "perf_event",
     "Statistics": "in_kernel",
     "SyscallEvent": "events",
+    "TcAttachment": "tc",
+    "attached_programs": "attach_places",
     "btf_info": "info",
     "enable_stats": "in_kernel",
     "library_path": "_ffi",
@@ -90,12 +104,16 @@ __all__ = [
     "KPROBE_OBJECT",
     "SYSCALL_EVENT",
     "AttachType",
+    "Attached",
+    "Attachment",
     "BpfError",
     "BpfObject",
     "BtfInfo",
     "ClosedError",
     "DecodeError",
     "FunctionInfo",
+    "HardwareEvent",
+    "IteratorLink",
     "LayoutError",
     "LibraryError",
     "LineInfo",
@@ -108,6 +126,8 @@ __all__ = [
     "MapType",
     "NotFoundError",
     "PerfBuffer",
+    "PerfEvent",
+    "PerfType",
     "Program",
     "ProgramInfo",
     "ProgramType",
@@ -116,8 +136,11 @@ __all__ = [
     "RingBuffer",
     "RunResult",
     "Schema",
+    "SoftwareEvent",
     "Statistics",
     "SyscallEvent",
+    "TcAttachment",
+    "attached_programs",
     "btf_info",
     "enable_stats",
     "library_path",

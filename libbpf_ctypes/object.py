@@ -15,9 +15,11 @@ from . import kernel
 from ._ffi import lib
 from ._handle import Handle
 from ._types import struct_class
+from .attach import attach_all
 from .btf import Btf
 from .errors import BpfError, NotFoundError
 from .in_kernel import check_u32
+from .link import Link
 from .log import calling
 from .maps import Map
 from .program import Program
@@ -293,6 +295,20 @@ class BpfObject(Handle):
         function = getattr(lib, f"bpf_object__{what}")
         with calling(operation, pin_hint):
             function(self, encoded)
+
+    def attach(self) -> list[Link]:
+        """Attaches all programs whose sections say to what, and struct_ops maps.
+
+        Programs with ``autoload`` or ``autoattach`` off are left out; for each other one
+        that cannot be attached so a warning is logged that names the method for it.
+
+        Returns: the Links, of programs in the object's order; keep them.
+        Raises: BpfError: one cannot be attached, and then none is; or there is none
+            whose section says to what.
+        Source: as ``bpf_object__attach_skeleton`` (libbpf 0.0.7) by
+            ``bpf_program__attach``; maps of struct_ops, which that attaches since libbpf 1.5.
+        """
+        return attach_all(self)
 
     def _adopt(self, child: _H) -> _H:
         """Remembers what must be closed before the object."""
