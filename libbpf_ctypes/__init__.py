@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .recording import RecordingReader
     from .ring_buffer import RingBuffer
     from .schema import Schema
+    from .skeleton import Skeleton
     from .tc import TcAttachment
 
 _MODULES = {
@@ -86,6 +87,7 @@ _MODULES = {
     "RunResult": "in_kernel",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
+    "Skeleton": "skeleton",
     "SoftwareEvent": "perf_event",
     "Statistics": "in_kernel",
     "SyscallEvent": "events",
@@ -136,6 +138,7 @@ __all__ = [
     "RingBuffer",
     "RunResult",
     "Schema",
+    "Skeleton",
     "SoftwareEvent",
     "Statistics",
     "SyscallEvent",

@@ -82,7 +82,7 @@ class BpfObject(Handle):
     Source: libbpf's ``struct bpf_object`` (0.0.1; this API 1.0).
     """
 
-    def __init__(self, pointer: Any, source: str, data: object = None) -> None:
+    def __init__(self, pointer: Any, source: str, data: Any = None) -> None:
         super().__init__(pointer)
         self.source = source
         self.loaded = False
@@ -117,8 +117,8 @@ class BpfObject(Handle):
 
         Args:
             source: the file's path, or the file's content as bytes.
-            name: its name, which begins those of its variables' maps; by default the
-                file's up to the first dot.
+            name: its name, which begins those of its variables' maps, and stands in errors
+                where SOURCE is its content; by default the file's up to the first dot.
             relaxed_maps: take maps with fields that this libbpf does not know.
             pin_root_path: where its maps with LIBBPF_PIN_BY_NAME are pinned, and taken from;
                 by default /sys/fs/bpf.
@@ -136,7 +136,7 @@ class BpfObject(Handle):
         Source: ``bpf_object__open_mem`` (libbpf 0.0.6).
         """
         if isinstance(source, bytes):
-            path, data = f"object of {len(source)} bytes", source
+            path, data = name or f"object of {len(source)} bytes", source
         else:
             path = os.fspath(source)
             data = _read(path)
@@ -224,6 +224,11 @@ class BpfObject(Handle):
             except BpfError:
                 self._load_tried = True
                 raise
+
+    @property
+    def content(self) -> bytes:
+        """The object file's bytes, as they were read."""
+        return bytes(self._data or b"")
 
     def load(self) -> None:
         """Loads it into the kernel: maps are created, programs verified.

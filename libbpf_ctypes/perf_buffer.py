@@ -6,7 +6,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from . import _ring
 from ._ffi import lib
@@ -19,9 +19,13 @@ from .enums import MapType
 from .errors import BpfError
 from .maps import Map
 
+if TYPE_CHECKING:
+    from .schema import Schema
+
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_E = TypeVar("_E")
 
 
 class PerfBuffer(Reader[_T]):
@@ -90,6 +94,17 @@ class PerfBuffer(Reader[_T]):
         pages: int | None = None,
         max_latency: float = 0.1,
         with_cpu: Literal[True],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: PerfBuffer[_E],
+        map: Map,
+        schema: Schema[_E],
+        *,
+        on_lost: Callable[[int, int], None] | None = None,
+        pages: int | None = None,
+        max_latency: float = 0.1,
     ) -> None: ...
 
     @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import Any, Callable, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 from ._ffi import lib
 from ._interrupts import interrupts_held
@@ -16,7 +16,11 @@ from .errors import BpfError
 from .log import calling
 from .maps import Map
 
+if TYPE_CHECKING:
+    from .schema import Schema
+
 _T = TypeVar("_T")
+_E = TypeVar("_E")
 
 
 class RingBuffer(Reader[_T]):
@@ -45,6 +49,11 @@ class RingBuffer(Reader[_T]):
     @overload
     def __init__(
         self: RingBuffer[bytes], map: Map, schema: None = None, *, max_latency: float = 0.1
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: RingBuffer[_E], map: Map, schema: Schema[_E], *, max_latency: float = 0.1
     ) -> None: ...
 
     @overload

@@ -13,6 +13,7 @@ COMMANDS = {
     "kprobe": ("the name of a function", "one function", 1, "vfs_read"),
     "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
     "schema": ("the name of an object file", "one object file and one struct", 2, "tool.bpf.o"),
+    "skeleton": ("the name of an object file", "one object file", 1, "tool.bpf.o"),
 }
 
 
