@@ -112,18 +112,22 @@ def mode_of(operation: str, mode: str) -> int:
 
 
 def interface_of(operation: str, interface: str | int) -> int:
-    """The index of a network interface by its name, or as it is. Raises: BpfError."""
-    if isinstance(interface, int):
-        return number(operation, "the interface's index", interface, 31, least=1)
+    """The index of a network interface by its name, or its own. Raises: BpfError: there is none."""
     import socket
 
-    name_of(operation, "the name of an interface", interface)
+    if isinstance(interface, int):
+        number(operation, "the interface's index", interface, 31, least=1)
+    else:
+        name_of(operation, "the name of an interface", interface)
     try:
+        if isinstance(interface, int):
+            socket.if_indextoname(interface)
+            return interface
         return socket.if_nametoindex(interface)
-    except OSError as error:
+    except OSError:
         there = ", ".join(name for _, name in socket.if_nameindex()) or "none"
-        reason = f"there is no interface {interface}"
-        raise BpfError(operation, error.errno, reason, hint=f"There are: {there}.") from None
+        reason = f"there is no interface {interface} in this network namespace"
+        raise BpfError(operation, errno.ENODEV, reason, hint=f"There are: {there}.") from None
 
 
 @contextmanager

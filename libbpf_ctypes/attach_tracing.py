@@ -146,8 +146,9 @@ class TracingMethods(AttachableBase):
             require_libbpf(operation, "1.7", "an event that is not started")
             made.dont_enable = True
         fd = event if isinstance(event, int) else event.fd
+        number(operation, "the descriptor", fd, 31)
         try:
-            copy = os.dup(number(operation, "the descriptor", fd, 31))
+            copy = os.dup(fd)
         except OSError as error:
             raise BpfError(operation, error.errno) from None
         try:

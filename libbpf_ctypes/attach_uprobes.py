@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import kernel
 from ._attaching import (
+    TRACEFS_HINT,
     AttachableBase,
     Cookies,
     Functions,
@@ -26,6 +27,7 @@ from ._attaching import (
     pid_of,
     require_libbpf,
     symbols,
+    tracefs,
 )
 from .errors import BpfError
 from .link import Link
@@ -84,7 +86,7 @@ class UserProbeMethods(AttachableBase):
             find_binary(operation, binary),
             offset,
             made,
-            hint=_uprobe_hint,
+            hint=lambda error: _uprobe_hint(error, mode),
         )
 
     def attach_uprobe_multi(
@@ -206,11 +208,15 @@ def find_binary(operation: str, binary: str | os.PathLike[str]) -> bytes:
     return os.fsencode(path)  # libbpf knows a few more places
 
 
-def _uprobe_hint(error: BpfError) -> str:
+def _uprobe_hint(error: BpfError, mode: str = "auto") -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return kernel.privilege_hint()
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return "No such file, symbol or process: 'nm -D FILE' lists a library's symbols."
+    if mode == "legacy" and not tracefs():
+        return TRACEFS_HINT
+    if mode == "legacy" and error.errno == errno.EINVAL:
+        return "libbpf may name the event, in 63 characters, after the path: take a shorter one."
     if error.errno == errno.EINVAL:
         return "The offset must lie in the file's code; the section of uprobe.multi says so."
     return ""

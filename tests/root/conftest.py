@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
-from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link, library_version
 
+from ..conftest import lacking
 from .tool import LOAD, SLOW_LOAD, Tool
 
 #: Called through ctypes, so that a test knows the first argument: an address.
@@ -85,3 +87,34 @@ def load() -> Iterator[Tool]:
 def slow_load() -> Iterator[Tool]:
     """A process that opens 50 times a second."""
     yield from _running(SLOW_LOAD)
+
+
+def has_libbpf(version: str) -> bool:
+    """Whether the loaded libbpf is of this version or newer."""
+    numbers = [[int(part) for part in text.split(".")] for text in (library_version(), version)]
+    return numbers[0] >= numbers[1]
+
+
+@pytest.fixture(scope="session")
+def tracefs() -> Iterator[Path]:
+    """Where tracefs is mounted, if need be for the tests."""
+    folder = Path("/sys/kernel/tracing")
+    if (folder / "events").is_dir():
+        yield folder
+        return
+    subprocess.run(["mount", "-t", "tracefs", "tracefs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A new cgroup of version 2."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    root = next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+    if root is None:
+        lacking("needs a mounted cgroup of version 2")
+    made = root / f"libbpf-ctypes-{os.getpid()}"
+    made.mkdir()
+    yield made
+    made.rmdir()
