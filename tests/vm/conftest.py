@@ -131,14 +131,6 @@ class Guest:
         self._process.wait(60)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist's ``--dist loadgroup`` each kernel's machine has a worker of its own."""
-    for item in items:
-        call = getattr(item, "callspec", None)
-        if call is not None and "guest" in call.params:
-            item.add_marker(pytest.mark.xdist_group(call.params["guest"]))
-
-
 @pytest.fixture(scope="session", params=KERNELS)
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """A machine of each kernel."""
