@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .attach_iterators import IteratorLink
     from .attach_places import Attached, attached_programs
     from .attachment import Attachment
+    from .btf import Btf
     from .enums import AttachType, LinkType, MapType, ProgramType
     from .errors import (
         BpfError,
@@ -57,6 +58,7 @@ _MODULES = {
     "Attachment": "attachment",
     "BpfError": "errors",
     "BpfObject": "object",
+    "Btf": "btf",
     "BtfInfo": "info",
     "ClosedError": "errors",
     "DecodeError": "errors",
@@ -110,6 +112,7 @@ __all__ = [
     "Attachment",
     "BpfError",
     "BpfObject",
+    "Btf",
     "BtfInfo",
     "ClosedError",
     "DecodeError",

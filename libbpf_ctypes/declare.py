@@ -1,4 +1,4 @@
-"""A construct Struct out of an object's BTF: the thing itself, and its Python source."""
+"""A construct Struct out of BTF: the thing itself, and its Python source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import construct
 
-from .btf import Kind
+from ._btf import Kind, TypeStore
 from .errors import BpfError
 from .layout import CMember, CType, Structs, members
 
@@ -25,17 +25,17 @@ class Declared(NamedTuple):
     construct: Any
 
 
-def declare(obj: BpfObject, name: str) -> Declared:
+def declare(source: BpfObject | TypeStore, name: str) -> Declared:
     """The construct Struct of a C struct, named after it.
 
     Args:
-        obj: a BpfObject, loaded or not.
+        source: a BpfObject, loaded or not, or a Btf.
         name: the C struct's.
 
     Returns: the Declared; its source is an expression.
     Raises: NotFoundError: no such struct; BpfError: no BTF, or damaged.
     """
-    body = _struct(Structs(obj).struct(name), "")
+    body = _struct(Structs(source).struct(name), "")
     return _named(name, body)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .btf import Kind
+from ._btf import Kind
 from .errors import LayoutError
 from .fields import Node
 from .layout import CMember, CType, Structs, has_types, members

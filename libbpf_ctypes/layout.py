@@ -1,12 +1,13 @@
-"""The C structs of an object's BTF: as they lie in memory."""
+"""The C structs of BTF: as they lie in memory."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._btf import MODIFIERS, Kind, TypeStore, words_at
 from ._ffi import lib
-from .btf import _MODIFIERS, Btf, Kind, _words
 from .errors import BpfError, NotFoundError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: A pointer of a BPF program, whatever the machine's are.
 _POINTER_SIZE = 8
+#: How many names an error lists.
+_MANY = 40
 #: Structs in structs: damaged BTF may hold one that holds itself.
 _DEEPEST = 32
 
@@ -78,42 +81,54 @@ class CMember(NamedTuple):
 
 
 class Structs:
-    """The structs of an object, read when they are asked for.
+    """The structs of an object, of the kernel or of a module, read when they are asked for.
 
-    Args: obj: a BpfObject, loaded or not.
-    Raises: BpfError: it has no BTF.
+    Args: source: a BpfObject, loaded or not, or a Btf.
+    Raises: BpfError: the object has no BTF.
     """
 
-    def __init__(self, obj: BpfObject) -> None:
-        pointer = lib.bpf_object__btf(obj)
-        self._source = obj.source
-        if not pointer:
-            hint = "Build it with 'clang -g', and strip it with 'llvm-strip -g' alone."
-            raise BpfError(f"read the types of {obj.source}", None, "it has no BTF", hint=hint)
-        self._btf = Btf(pointer, obj, owned=False)
-        self._ids: dict[str, int] = {}
+    def __init__(self, source: BpfObject | TypeStore) -> None:
+        self._btf = source if isinstance(source, TypeStore) else types_of(source)
+        self._source = source.source
+        self._pointer_size = int(lib.btf__pointer_size(self._btf)) or _POINTER_SIZE
+        self._names: list[str] = []
         self._read: dict[int, CType] = {}
-        for identity, raw in self._btf.types():
-            name = self._btf._name(raw.name_offset)
-            if raw.kind == Kind.STRUCT and name:
-                self._ids.setdefault(name, identity)
 
     @property
     def names(self) -> list[str]:
         """The names of all structs, in the order of the BTF."""
-        return list(self._ids)
+        if not self._names:
+            types = (raw for _, raw in self._btf._types() if raw.kind == Kind.STRUCT)
+            names = (self._btf._name(raw.name_offset) for raw in types)
+            self._names = list(dict.fromkeys(name for name in names if name))
+        return self._names
 
     def struct(self, name: str) -> CType:
         """The struct of this name. Raises: NotFoundError, which says what is there; BpfError."""
-        if name not in self._ids:
-            there = ", ".join(self._ids) or "none"
+        try:
+            identity = lib.btf__find_by_name_kind(self._btf, name.encode(), Kind.STRUCT)
+        except BpfError as error:
+            if not name or error.errno == errno.ENOENT:
+                raise self._no_struct(name) from None
+            raise
+        return self.layout(identity)
+
+    def _no_struct(self, name: str) -> NotFoundError:
+        reason = f"{self._source} has no struct of that name"
+        names = self.names
+        if len(names) > _MANY:  # the kernel has ten thousand
+            names = [other for other in names if name and name in other][:_MANY]
+            hint = f"Like it are: {', '.join(names)}." if names else ""
+        else:
             hint = (
-                f"It has: {there}. A struct that only functions use gets no BTF: "
-                f"'const struct {name} *unused = 0;' outside of them keeps it."
+                f"It has: {', '.join(names) or 'none'}. A struct that only functions use gets no "
+                f"BTF: 'const struct {name} *unused = 0;' outside of them keeps it."
             )
-            reason = f"{self._source} has no struct of that name"
-            raise NotFoundError(f"find struct {name}", None, reason, hint=hint)
-        return self._type(self._ids[name])
+        return NotFoundError(f"find struct {name}", None, reason, hint=hint)
+
+    def layout(self, identity: int) -> CType:
+        """The type with this id. Raises: BpfError: no such id, or damaged."""
+        return self._type(identity)
 
     def _type(self, identity: int, depth: int = 0) -> CType:
         """The type, read once: structs in structs would double with each level."""
@@ -128,7 +143,7 @@ class Structs:
             raw = btf._raw(identity) if identity else None
             if raw is None:
                 return CType(Kind.VOID, "void", 0)
-            if raw.kind not in _MODIFIERS:
+            if raw.kind not in MODIFIERS:
                 break
             identity = raw.size_or_type
         else:
@@ -141,7 +156,7 @@ class Structs:
         assert raw is not None
         name, size = btf._name(raw.name_offset), raw.size_or_type
         if raw.kind == Kind.ARRAY:
-            element, _index, count = _words(raw.data, 3)
+            element, _index, count = words_at(raw.data, 3)
             inner = self._type(element, depth + 1)
             return CType(raw.kind, "", count * inner.size, length=count, element=inner)
         if raw.kind in (Kind.STRUCT, Kind.UNION):
@@ -150,12 +165,12 @@ class Structs:
             constants = self._constants(raw)
             return CType(raw.kind, name, size, raw.flag, constants=constants)
         if raw.kind == Kind.PTR:
-            return CType(raw.kind, "", _POINTER_SIZE)
+            return CType(raw.kind, "", self._pointer_size)
         plain = btf.type(identity)
         return CType(plain.kind, plain.name, plain.size, plain.signed, plain.is_bool)
 
     def _members(self, raw: Any, depth: int) -> tuple[CMember, ...]:
-        words = _words(raw.data, 3 * raw.vlen)
+        words = words_at(raw.data, 3 * raw.vlen)
         members = []
         for name, identity, place in zip(words[::3], words[1::3], words[2::3]):
             # Where any member is a bit-field, the upper 8 bits hold the width.
@@ -166,7 +181,7 @@ class Structs:
 
     def _constants(self, raw: Any) -> tuple[tuple[str, int], ...]:
         wide = raw.kind == Kind.ENUM64
-        words = _words(raw.data, (3 if wide else 2) * raw.vlen)
+        words = words_at(raw.data, (3 if wide else 2) * raw.vlen)
         if wide:
             values = [low | high << 32 for low, high in zip(words[1::3], words[2::3])]
         else:
@@ -175,6 +190,15 @@ class Structs:
         sign = 1 << 63 if wide and raw.flag else 0 if wide else 1 << 31
         names = map(self._btf._name, words[:: 3 if wide else 2])
         return tuple((name, (value ^ sign) - sign) for name, value in zip(names, values))
+
+
+def types_of(obj: BpfObject) -> TypeStore:
+    """An object's own types. Raises: BpfError: it has none."""
+    pointer = lib.bpf_object__btf(obj)
+    if not pointer:
+        hint = "Build it with 'clang -g', and strip it with 'llvm-strip -g' alone."
+        raise BpfError(f"read the types of {obj.source}", None, "it has no BTF", hint=hint)
+    return TypeStore(pointer, obj, owned=False)
 
 
 def has_types(obj: BpfObject) -> bool:

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Callable
 
 from ._ffi import lib
@@ -30,9 +31,14 @@ _install_lock = threading.Lock()
 _previous: Any = None
 
 
-def _format(template: bytes, arguments: int) -> str:
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def format_message(template: bytes, arguments: int) -> str:
     """Formats a message as printf does; the va_list may be read only once."""
-    libc = ctypes.CDLL(None)
+    libc = _libc()
     text = ctypes.c_char_p()
     length = libc.vasprintf(ctypes.byref(text), template, ctypes.c_void_p(arguments))
     if length < 0:
@@ -48,7 +54,7 @@ def _print(level: int, template: bytes, arguments: int) -> int:
     if lines is None:  # not a call of ours
         return int(_previous(level, template, arguments)) if _previous else 0
     try:
-        message = _format(template, arguments)
+        message = format_message(template, arguments)
         number = _LEVELS.get(level, logging.DEBUG)
         if number > logging.DEBUG:
             lines.append(message)

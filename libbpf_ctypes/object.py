@@ -191,6 +191,11 @@ class BpfObject(Handle):
         while pointer := following(self, pointer):
             yield make(pointer, self)
 
+    @property
+    def btf(self) -> Btf:
+        """Its own types. Raises: BpfError: it has none. Source: ``bpf_object__btf`` (0.0.2)."""
+        return Btf.of(self)
+
     def _variables(self) -> dict[str, Variable]:
         pointer = lib.bpf_object__btf(self)
         if not pointer:

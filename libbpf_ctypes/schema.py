@@ -74,14 +74,14 @@ class Schema(Generic[_T]):
         _derived.setdefault(id(declaration), self)
 
     @staticmethod
-    def from_btf(obj: Any, struct: str) -> Schema[Any]:
-        """The schema of a C struct, from the types that an object file carries.
+    def from_btf(source: Any, struct: str) -> Schema[Any]:
+        """The schema of a C struct, from the types of an object file, or of the kernel.
 
         Char arrays become text, bools Flag, enums Enum, pointers unsigned
         integers, unions and bit-fields Bytes, gaps Padding.
 
         Args:
-            obj: a BpfObject; it need not be loaded.
+            source: a BpfObject, which need not be loaded, or a Btf (``Btf.kernel()``).
             struct: the C struct's name, ``"syscall_event"``.
 
         Returns: the Schema; its record is called "SyscallEvent".
@@ -90,7 +90,7 @@ class Schema(Generic[_T]):
         """
         from .declare import declare, type_name  # libbpf comes in only with an object
 
-        return Schema(declare(obj, struct).construct, type_name(struct))
+        return Schema(declare(source, struct).construct, type_name(struct))
 
     @property
     def derived(self) -> bool:

@@ -14,8 +14,8 @@ from pathlib import PurePath
 from typing import NamedTuple
 from zlib import compress
 
+from ._btf import MODIFIERS, Kind, words_at
 from ._ffi import lib
-from .btf import _MODIFIERS, Kind, _words
 from .declare import declare, type_name
 from .enums import MapType
 from .fields import Node
@@ -161,16 +161,16 @@ def _event_structs(obj: BpfObject) -> list[str]:
 def _kept(structs: Structs) -> Iterator[int]:
     """The types of global variables, of maps' keys and of their values."""
     btf = structs._btf
-    for _identity, raw in btf.types():
+    for _identity, raw in btf._types():
         if raw.kind != Kind.DATASEC:
             continue
         section = btf._name(raw.name_offset)
-        for variable in _words(raw.data, 3 * raw.vlen)[::3]:
+        for variable in words_at(raw.data, 3 * raw.vlen)[::3]:
             declared = btf._raw(variable).size_or_type
             if section == ".maps":
                 entry = btf._raw(declared)
                 if entry.kind == Kind.STRUCT:
-                    words = _words(entry.data, 3 * entry.vlen)
+                    words = words_at(entry.data, 3 * entry.vlen)
                     yield from (
                         member
                         for name, member in zip(words[::3], words[1::3])
@@ -187,8 +187,8 @@ def _pointee(structs: Structs, identity: int) -> tuple[Kind, str]:
             break
         raw = structs._btf._raw(identity)
         if raw.kind == Kind.ARRAY:
-            identity = _words(raw.data, 1)[0]
-        elif raw.kind == Kind.PTR or raw.kind in _MODIFIERS:
+            identity = words_at(raw.data, 1)[0]
+        elif raw.kind == Kind.PTR or raw.kind in MODIFIERS:
             identity = raw.size_or_type
         else:
             return raw.kind, structs._btf._name(raw.name_offset)

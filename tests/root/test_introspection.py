@@ -13,6 +13,7 @@ from libbpf_ctypes import (
     KPROBE_OBJECT,
     BpfError,
     BpfObject,
+    Btf,
     Link,
     introspection,
     link_info,
@@ -120,4 +121,23 @@ def test_many_rounds_leave_no_descriptor(loaded: BpfObject) -> None:
     for _ in range(20):
         for every in LISTS:
             assert all(info.id for info in every())
+    assert descriptors() == before
+
+
+def test_types_by_their_number_in_the_kernel(loaded: BpfObject) -> None:
+    before = descriptors()
+    identity = program_info(raw.bpf_program__fd(loaded.programs["syscall_kprobe"])).btf_id
+    with Btf.open_id(identity) as mine:
+        assert mine.layout("struct syscall_event") == loaded.btf.layout("struct syscall_event")
+    own = next(info.id for info in btfs() if info.name == "vmlinux")
+    with Btf.open_id(own) as kernel, Btf.kernel() as again:
+        assert kernel.type_count == again.type_count
+    for info in btfs():
+        if info.kernel_btf and info.name != "vmlinux":
+            with Btf.open_id(info.id) as module:
+                assert module.base is not None
+            break
+    with pytest.raises(BpfError) as told:
+        Btf.open_id(0x7FFFFFFF)
+    assert told.value.errno == errno.ENOENT
     assert descriptors() == before
