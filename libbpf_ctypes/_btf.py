@@ -186,6 +186,9 @@ class TypeStore(Handle):
         word, _, rest = name.rpartition(" ")
         if kind is None and word in _WORDS:
             name, kind = rest, _WORDS[word]
+        if "\\" in name:  # bytes that are no UTF-8, as _name() gives them
+            same = (entry.id for entry in self.types(kind) if entry.name == name)
+            return next(same, -1)
         encoded = name.encode(errors="replace")
         if not encoded or b"\0" in encoded:  # the nameless; what would be cut off
             raise BpfError("find type", errno.ENOENT)

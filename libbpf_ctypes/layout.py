@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,11 +105,9 @@ class Structs:
     def struct(self, name: str) -> CType:
         """The struct of this name. Raises: NotFoundError, which says what is there; BpfError."""
         try:
-            identity = lib.btf__find_by_name_kind(self._btf, name.encode(), Kind.STRUCT)
-        except BpfError as error:
-            if not name or error.errno == errno.ENOENT:
-                raise self._no_struct(name) from None
-            raise
+            identity = self._btf.find(name, Kind.STRUCT).id
+        except NotFoundError:
+            raise self._no_struct(name) from None
         return self.layout(identity)
 
     def _no_struct(self, name: str) -> NotFoundError:
