@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .attach_places import Attached, attached_programs
     from .attachment import Attachment
     from .btf import Btf
-    from .enums import AttachType, LinkType, MapType, ProgramType
+    from .enums import AttachType, LinkType, MapFlag, MapType, ProgramType, UpdateFlag
     from .errors import (
         BpfError,
         ClosedError,
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
         program_info,
     )
     from .link import Link
-    from .maps import Map
+    from .maps import Map, OpenMap
     from .object import BpfObject
+    from .object_map import ObjectMap
     from .paths import KPROBE_OBJECT
     from .perf_buffer import PerfBuffer
     from .perf_event import HardwareEvent, PerfEvent, PerfType, SoftwareEvent
@@ -74,9 +75,12 @@ _MODULES = {
     "LinkType": "enums",
     "LoadedProgram": "in_kernel",
     "Map": "maps",
+    "MapFlag": "enums",
     "MapInfo": "info",
     "MapType": "enums",
     "NotFoundError": "errors",
+    "ObjectMap": "object_map",
+    "OpenMap": "maps",
     "PerfBuffer": "perf_buffer",
     "PerfEvent": "perf_event",
     "PerfType": "perf_event",
@@ -94,6 +98,7 @@ _MODULES = {
     "Statistics": "in_kernel",
     "SyscallEvent": "events",
     "TcAttachment": "tc",
+    "UpdateFlag": "enums",
     "attached_programs": "attach_places",
     "btf_info": "info",
     "enable_stats": "in_kernel",
@@ -127,9 +132,12 @@ __all__ = [
     "LinkType",
     "LoadedProgram",
     "Map",
+    "MapFlag",
     "MapInfo",
     "MapType",
     "NotFoundError",
+    "ObjectMap",
+    "OpenMap",
     "PerfBuffer",
     "PerfEvent",
     "PerfType",
@@ -146,6 +154,7 @@ __all__ = [
     "Statistics",
     "SyscallEvent",
     "TcAttachment",
+    "UpdateFlag",
     "attached_programs",
     "btf_info",
     "enable_stats",

@@ -54,7 +54,7 @@ class IteratorMethods(AttachableBase):
     def attach_iter(
         self,
         *,
-        map: Map | int | None = None,
+        map: Map[Any, Any] | int | None = None,
         pid: int = 0,
         tid: int = 0,
         pid_fd: int = -1,

@@ -87,7 +87,7 @@ class PlaceMethods(AttachableBase):
         with opened(operation, cgroup, folder=True) as fd:
             return self._attach(operation, target, function, fd, *more, hint=hint)
 
-    def attach_sockmap(self, map: Map | int) -> Link | Attachment:
+    def attach_sockmap(self, map: Map[Any, Any] | int) -> Link | Attachment:
         """Attaches a sk_skb or sk_msg program to a map of sockets.
 
         Args: map: of type SOCKMAP or SOCKHASH, or its descriptor.

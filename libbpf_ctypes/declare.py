@@ -39,6 +39,13 @@ def declare(source: BpfObject | TypeStore, name: str) -> Declared:
     return _named(name, body)
 
 
+def declare_type(kind: CType) -> Any:
+    """The construct Struct of a C struct; of another type one with the field ``items``."""
+    if kind.kind == Kind.STRUCT:
+        return _struct(kind, "").construct
+    return construct.Struct("items" / _type(kind, "").construct)
+
+
 def module_source(obj: BpfObject, name: str) -> str:
     """The struct as a Python module that needs nothing but construct."""
     declared = declare(obj, name)

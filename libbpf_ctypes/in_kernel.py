@@ -101,7 +101,7 @@ class InKernel:
         there = info.xlated_prog_insns  # NULL where they are hidden
         return buffer.raw[: info.xlated_prog_len] if there else b""
 
-    def bind_map(self, map: Map) -> None:
+    def bind_map(self, map: Map[Any, Any]) -> None:
         """Keeps a map as long as the program, which need not use it.
 
         Raises: BpfError. Source: ``bpf_prog_bind_map`` (libbpf 0.2); Linux 5.10.

@@ -162,7 +162,7 @@ class Link(Handle):
         with calling(f"update {self!r}", _update_hint):
             lib.bpf_link_update(self.fd, program.fd, opts)
 
-    def update_map(self, map: Map) -> None:
+    def update_map(self, map: Map[Any, Any]) -> None:
         """Puts another struct_ops map in the place of the attached one.
 
         Raises: BpfError: it is no link of a struct_ops map.
@@ -235,7 +235,7 @@ class _LinkByDescriptor(Link):
             raise BpfError("unpin", error.errno) from None
         self._pinned = None
 
-    def update_map(self, map: Map) -> None:
+    def update_map(self, map: Map[Any, Any]) -> None:
         """Not for a link opened by its number: libbpf updates only those it made."""
         reason = "a link opened by its number has no map that libbpf knows"
         raise BpfError(f"update {self!r}", errno.EOPNOTSUPP, reason)

@@ -21,7 +21,7 @@ from .errors import BpfError, NotFoundError
 from .in_kernel import check_u32
 from .link import Link
 from .log import calling
-from .maps import Map
+from .object_map import ObjectMap
 from .program import Program
 from .variables import SECTIONS, Variable
 
@@ -92,9 +92,9 @@ class BpfObject(Handle):
         self._children: list[weakref.ref[Handle]] = []
         try:
             programs = self._parts(lib.bpf_object__next_program, Program)
-            maps = self._parts(lib.bpf_object__next_map, Map)
+            maps = self._parts(lib.bpf_object__next_map, ObjectMap)
             self.programs: Mapping[str, Program] = _Named("program", {p.name: p for p in programs})
-            self.maps: Mapping[str, Map] = _Named("map", {m.name: m for m in maps})
+            self.maps: Mapping[str, ObjectMap[Any, Any]] = _Named("map", {m.name: m for m in maps})
             self.variables: Mapping[str, Variable] = _Named("variable", self._variables())
         except BaseException:
             self.close()

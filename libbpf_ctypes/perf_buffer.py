@@ -75,7 +75,7 @@ class PerfBuffer(Reader[_T]):
     @overload
     def __init__(
         self: PerfBuffer[bytes],
-        map: Map,
+        map: Map[Any, Any],
         schema: None = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
@@ -87,7 +87,7 @@ class PerfBuffer(Reader[_T]):
     @overload
     def __init__(
         self: PerfBuffer[tuple[int, bytes]],
-        map: Map,
+        map: Map[Any, Any],
         schema: None = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
@@ -99,7 +99,7 @@ class PerfBuffer(Reader[_T]):
     @overload
     def __init__(
         self: PerfBuffer[_E],
-        map: Map,
+        map: Map[Any, Any],
         schema: Schema[_E],
         *,
         on_lost: Callable[[int, int], None] | None = None,
@@ -110,7 +110,7 @@ class PerfBuffer(Reader[_T]):
     @overload
     def __init__(
         self,
-        map: Map,
+        map: Map[Any, Any],
         schema: Any,
         *,
         on_lost: Callable[[int, int], None] | None = None,
@@ -120,7 +120,7 @@ class PerfBuffer(Reader[_T]):
 
     def __init__(
         self,
-        map: Map,
+        map: Map[Any, Any],
         schema: Any = None,
         *,
         on_lost: Callable[[int, int], None] | None = None,
@@ -153,7 +153,9 @@ class PerfBuffer(Reader[_T]):
         self._until = self._reader.until  # kept when the reader is gone
         map._parent._adopt(self)
 
-    def _open(self, operation: str, map: Map, pages: int | None, max_latency: float) -> Any:
+    def _open(
+        self, operation: str, map: Map[Any, Any], pages: int | None, max_latency: float
+    ) -> Any:
         """Opens the buffers, and the reader that this machine allows."""
         collected = self._collected
 

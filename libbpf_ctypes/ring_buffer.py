@@ -48,18 +48,22 @@ class RingBuffer(Reader[_T]):
 
     @overload
     def __init__(
-        self: RingBuffer[bytes], map: Map, schema: None = None, *, max_latency: float = 0.1
+        self: RingBuffer[bytes],
+        map: Map[Any, Any],
+        schema: None = None,
+        *,
+        max_latency: float = 0.1,
     ) -> None: ...
 
     @overload
     def __init__(
-        self: RingBuffer[_E], map: Map, schema: Schema[_E], *, max_latency: float = 0.1
+        self: RingBuffer[_E], map: Map[Any, Any], schema: Schema[_E], *, max_latency: float = 0.1
     ) -> None: ...
 
     @overload
-    def __init__(self, map: Map, schema: Any, *, max_latency: float = 0.1) -> None: ...
+    def __init__(self, map: Map[Any, Any], schema: Any, *, max_latency: float = 0.1) -> None: ...
 
-    def __init__(self, map: Map, schema: Any = None, *, max_latency: float = 0.1) -> None:
+    def __init__(self, map: Map[Any, Any], schema: Any = None, *, max_latency: float = 0.1) -> None:
         operation = f"read map {map.name}"
         check_seconds(operation, max_latency)
         collected: Collector[_T] = Collector(with_cpu=False, on_lost=None)
@@ -107,7 +111,7 @@ class RingBuffer(Reader[_T]):
         return f"<RingBuffer of {self._name}{state}>"
 
 
-def _callback(operation: str, map: Map, schema: Any, collected: Collector[Any]) -> Any:
+def _callback(operation: str, map: Map[Any, Any], schema: Any, collected: Collector[Any]) -> Any:
     """The callback for a map's events. Raises: BpfError: it cannot be read."""
     if map.type != MapType.RINGBUF:
         reason = f"it is of type {map.type.name}, not RINGBUF"

@@ -93,7 +93,7 @@ class Skeleton:
     def _attachable(self) -> list[tuple[str, Callable[[], Link]]]:
         """What attaches those that have no link yet, by the attribute's name."""
         programs: dict[str, Program] = vars(self.programs)
-        maps: dict[str, Map] = vars(self.maps)
+        maps: dict[str, Map[Any, Any]] = vars(self.maps)
         able: list[tuple[str, Callable[[], Link]]] = [
             (name, program.attach)
             for name, program in programs.items()

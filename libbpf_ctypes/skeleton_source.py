@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import compress
 
 from ._btf import MODIFIERS, Kind, words_at
@@ -112,7 +112,8 @@ def _header(file: str, name: str) -> str:
 
 def _imports(obj: BpfObject, package: str, checked: str) -> str:
     """The import statements. Args: checked: the events' record types."""
-    typing: dict[str, object] = {"TYPE_CHECKING": checked, "Any": "[Any]" in checked}
+    vague = any("Any" in entry._annotations() for entry in obj.maps.values())
+    typing: dict[str, object] = {"TYPE_CHECKING": checked, "Any": vague or "[Any]" in checked}
     typing["NamedTuple"] = "(NamedTuple)" in checked
     linked = obj.programs or any(m.type == MapType.STRUCT_OPS for m in obj.maps.values())
     here: dict[str, object] = {
@@ -278,7 +279,10 @@ def _part_classes(obj: BpfObject) -> Iterator[str]:
     yield _class(
         "Maps",
         "The object's maps.",
-        [_entry(attribute, name, "maps", "Map") for name, attribute in maps.items()],
+        [
+            _entry(attribute, name, "maps", f"Map[{', '.join(obj.maps[name]._annotations())}]")
+            for name, attribute in maps.items()
+        ],
     )
     yield _variables_class(list(obj.variables.values()))
     yield _class(
@@ -289,7 +293,7 @@ def _part_classes(obj: BpfObject) -> Iterator[str]:
     )
 
 
-def _map_name(entry: Map) -> str:
+def _map_name(entry: Map[Any, Any]) -> str:
     """A map's name; of those behind variables ("tool.rodata", ".data.x") without the object's."""
     _object, dot, section = entry.name.partition(".")
     return section if dot else entry.name

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import mmap
 import sys
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from . import btf
 from ._ffi import lib
@@ -30,7 +30,7 @@ class Variable:
     copy, as it is at that moment: a constant can then only be read.
     """
 
-    def __init__(self, parent: BpfObject, section: Map, layout: btf.Variable) -> None:
+    def __init__(self, parent: BpfObject, section: Map[Any, Any], layout: btf.Variable) -> None:
         self._object = parent
         self._section = section
         self._layout = layout

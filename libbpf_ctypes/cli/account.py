@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import BpfError
 from ..events import Counters
@@ -65,7 +65,7 @@ def _why_nothing(function: str, counters: Counters) -> str:
     )
 
 
-def read_counters(counters: Map) -> Counters:
+def read_counters(counters: Map[Any, Any]) -> Counters:
     """The sum of the CPUs' counters."""
     layout = struct.Struct("=3Q")
     if counters.value_size != layout.size:

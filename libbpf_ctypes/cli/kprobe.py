@@ -137,7 +137,7 @@ class _Trace:
             raise BpfError("write the output", None, "stdout is closed", hint=hint)
         return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    def _open_buffer(self, events: Map) -> PerfBuffer[Any]:
+    def _open_buffer(self, events: Map[Any, Any]) -> PerfBuffer[Any]:
         """The buffer of events: raw ones for a recording, which are decoded later."""
 
         def on_lost(cpu: int, count: int) -> None:

@@ -69,7 +69,7 @@ class Events:
         """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
         self._stream.listen(end)
 
-    def end(self, counters: Map, duration_ns: int) -> int:
+    def end(self, counters: Map[Any, Any], duration_ns: int) -> int:
         """Prints what is left, the probe being detached, and the account; the exit status."""
         stream = self._stream
         if not stream.reader_left:
@@ -92,7 +92,7 @@ class Events:
             good = False
         return 0 if good else 1
 
-    def _counted(self, counters: Map) -> Counters:
+    def _counted(self, counters: Map[Any, Any]) -> Counters:
         """The kernel's counters.
 
         An event is counted after it is sent, and a task that runs the program at a uprobe

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def counting(compile_bpf: Compile) -> Iterator[BpfObject]:
         yield obj
 
 
-def calls(counts: Map) -> int:
+def calls(counts: Map[Any, Any]) -> int:
     """How many calls were counted."""
     (number,) = struct.unpack("Q", counts.lookup(bytes(4)))
     return int(number)
