@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import kernel
-from ._ffi import lib
+from ._ffi import lib, library_version
 from ._handle import Handle
 from ._types import struct_class
 from .attach import attach_all
@@ -34,6 +34,7 @@ _EM_BPF = 247
 _MAX_SIZE = 1 << 26
 # ENOENT: libbpf found no section of symbols or strings.
 _FORMAT_ERRORS = (errno.ENOENT, errno.EINVAL, errno.ENOEXEC, 4000, 4001, 4002, 4003)
+_VERIFIER_HINT = "The kernel's verifier refused a program; its log says where."
 
 
 class _Named(Mapping[str, _T]):
@@ -219,6 +220,7 @@ class BpfObject(Handle):
         Source: ``bpf_object__prepare`` (libbpf 1.6).
         """
         operation = f"prepare {self.source}"
+        _ = self._as_parameter_  # raises if it is closed
         if self._prepared or self._load_tried:
             raise BpfError(operation, errno.EALREADY, "it is prepared or loaded already")
         function = lib.bpf_object__prepare  # raises where libbpf has none
@@ -243,21 +245,44 @@ class BpfObject(Handle):
         Source: ``bpf_object__load`` (libbpf 0.0.1).
         """
         operation = f"load {self.source}"
+        _ = self._as_parameter_  # raises if it is closed
         if self.loaded:
             raise BpfError(operation, errno.EALREADY, "it is loaded already")
         if self._load_tried:
             reason = "an earlier load failed"
             raise BpfError(operation, errno.EINVAL, reason, hint="Open the object again.")
-        _ = self._as_parameter_
         self._load_tried = True
-        try:
-            with calling(operation, _load_hint):
-                lib.bpf_object__load(self)
-                self.loaded = self._prepared = True
-        except BpfError as error:
-            # What the verifier told into buffers of programs, libbpf did not print.
-            error.log += "".join(f"{p!r}: {p.log}" for p in self.programs.values() if p.log)
-            raise
+        with calling(operation, self._why_not_loaded):
+            lib.bpf_object__load(self)
+            self.loaded = self._prepared = True
+
+    def _why_not_loaded(self, error: BpfError) -> str:
+        # What the verifier told into buffers of programs, libbpf did not print.
+        told = "".join(f"{p!r}: {p.log}" for p in self.programs.values() if p.log)
+        error.log += told
+        if told and error.errno != errno.EPERM:
+            return _VERIFIER_HINT
+        return _load_hint(error) or self._unknown_type(error)
+
+    def _unknown_type(self, error: BpfError) -> str:
+        """Which program type the kernel lacks: it refuses an unknown one without a word."""
+        if error.errno != errno.EINVAL:
+            return ""
+        for program in self.programs.values():
+            name = program.type.name
+            if not program.autoload:
+                continue
+            if not program.type:
+                return f"{program.name}'s section {program.section} tells no type: set its type."
+            try:
+                if not lib.libbpf_probe_bpf_prog_type(program.type, None):
+                    return f"This kernel has no programs of type {name}, as {program.name} is."
+            except BpfError:  # libbpf cannot try
+                version = library_version()
+                return (
+                    f"libbpf {version} does not know the type {name}; this kernel may not, either."
+                )
+        return ""
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pins its maps and programs, each by its name, in a folder of a BPF file system.
@@ -396,7 +421,7 @@ def _open_hint(error: BpfError) -> str:
 
 def _load_hint(error: BpfError) -> str:
     if "PROG LOAD LOG" in error.log:
-        return "The kernel's verifier refused a program; its log says where."
+        return _VERIFIER_HINT
     if error.errno in (errno.EPERM, errno.EACCES):
         return kernel.privilege_hint()
     if error.errno == errno.ENOENT and not Path("/sys/kernel").exists():

@@ -118,3 +118,13 @@ def cgroup() -> Iterator[Path]:
     made.mkdir()
     yield made
     made.rmdir()
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A BPF file system of the test's own."""
+    folder = tmp_path / "bpffs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
