@@ -15,9 +15,9 @@ from typing import Callable
 import pytest
 
 from libbpf_ctypes import BpfError, BpfObject, ClosedError, LibraryError, Link, LinkType
-from libbpf_ctypes._ffi import lib
 
 from ..conftest import Compile
+from .conftest import has_libbpf
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -87,25 +87,9 @@ def attached(obj: BpfObject) -> Link:
 
 
 @pytest.fixture
-def cgroup(tmp_path: Path) -> Iterator[int]:
-    """A control group of the test's own, as a descriptor."""
-    root = tmp_path / "cgroup2"
-    root.mkdir()
-    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(root)], check=True)
-    folder = root / f"libbpf_ctypes_{os.getpid()}"
-    folder.mkdir()
-    fd = os.open(folder, os.O_RDONLY)
-    yield fd
-    os.close(fd)
-    folder.rmdir()
-    subprocess.run(["umount", str(root)], check=True)
-
-
-@pytest.fixture
-def in_cgroup(obj: BpfObject, cgroup: int) -> Iterator[Link]:
-    """A program attached to a control group: a link of the kind that can be updated."""
-    pointer = lib.bpf_program__attach_cgroup(obj.programs["one"], cgroup)
-    with obj._adopt(Link(pointer, obj, "a control group")) as link:
+def in_cgroup(obj: BpfObject, cgroup: Path) -> Iterator[Link]:
+    """A program attached to a control group: a link of a type that can be updated."""
+    with obj.programs["one"].attach_cgroup(cgroup) as link:
         yield link
 
 
@@ -221,7 +205,7 @@ def test_a_type_of_link_that_cannot_be_updated(obj: BpfObject) -> None:
 
 def test_no_map_takes_a_programs_place(obj: BpfObject) -> None:
     some = next(iter(obj.maps.values()))
-    newer = _has_update_map()
+    newer = has_libbpf("1.2")
     with attached(obj) as link:
         kind: type[Exception] = BpfError if newer else LibraryError
         with pytest.raises(kind, match="EINVAL" if newer else r"needs libbpf 1\.2"):
@@ -347,10 +331,3 @@ def test_use_after_close(obj: BpfObject, bpffs: Path, by_number: bool) -> None:
             with pytest.raises(ClosedError, match="it is closed"):
                 call()
         assert "(closed)" in repr(link)
-
-
-def _has_update_map() -> bool:
-    try:
-        return bool(lib.bpf_link__update_map)
-    except LibraryError:
-        return False

@@ -16,10 +16,10 @@ from libbpf_ctypes import (
     ClosedError,
     LibraryError,
     ProgramType,
-    library_version,
 )
 
 from ..conftest import Compile
+from .conftest import has_libbpf
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -60,7 +60,6 @@ PACKET = bytes(64)
 XDP_DROP, XDP_PASS, XDP_TX = 1, 2, 3
 #: r0 = VERDICT; exit
 RETURN = {n: bytes([0xB7, 0, 0, 0, n, 0, 0, 0, 0x95]) + bytes(7) for n in (1, 2, 3)}
-PREPARES = tuple(map(int, library_version().split("."))) >= (1, 6)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +236,7 @@ def test_instructions_after_load_have_their_functions(obj: BpfObject) -> None:
 def test_prepare(obj: BpfObject) -> None:
     """Maps are there, programs are not; then instructions may have any length."""
     program = obj.programs["plain"]
-    if not PREPARES:
+    if not has_libbpf("1.6"):
         with pytest.raises(LibraryError, match=r"needs libbpf 1\.6"):
             obj.prepare()
         obj.load()  # nothing was tried
@@ -259,7 +258,7 @@ def test_prepare(obj: BpfObject) -> None:
 
 def test_functions_and_lines(obj: BpfObject) -> None:
     program = obj.programs["packet"]
-    if not PREPARES:
+    if not has_libbpf("1.6"):
         with pytest.raises(LibraryError, match=r"needs libbpf 1\.6"):
             _ = program.function_info
         with pytest.raises(LibraryError, match=r"needs libbpf 1\.6"):
@@ -379,8 +378,7 @@ def test_btf_of_the_kernel_in_a_file(compile_bpf: Compile, tmp_path: Path) -> No
 
 
 def test_a_token_needs_a_newer_libbpf(path: Path, tmp_path: Path) -> None:
-    newer = tuple(map(int, library_version().split("."))) >= (1, 5)
-    if not newer:
+    if not has_libbpf("1.5"):
         with pytest.raises(LibraryError, match=r"needs libbpf 1\.5"):
             BpfObject.open(path, bpf_token_path="/sys/fs/bpf")
         return
