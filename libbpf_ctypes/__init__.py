@@ -46,11 +46,12 @@ if TYPE_CHECKING:
     from .paths import KPROBE_OBJECT
     from .perf_buffer import PerfBuffer
     from .perf_event import HardwareEvent, PerfEvent, PerfType, SoftwareEvent
-    from .program import FunctionInfo, LineInfo, Program
+    from .program import Program
     from .recording import RecordingReader
     from .ring_buffer import RingBuffer
     from .schema import Schema
     from .skeleton import Skeleton
+    from .source_lines import FunctionInfo, LineInfo
     from .tc import TcAttachment
 
 _MODULES = {
@@ -63,13 +64,13 @@ _MODULES = {
     "BtfInfo": "info",
     "ClosedError": "errors",
     "DecodeError": "errors",
-    "FunctionInfo": "program",
+    "FunctionInfo": "source_lines",
     "HardwareEvent": "perf_event",
     "IteratorLink": "attach_iterators",
     "KPROBE_OBJECT": "paths",
     "LayoutError": "errors",
     "LibraryError": "errors",
-    "LineInfo": "program",
+    "LineInfo": "source_lines",
     "Link": "link",
     "LinkInfo": "info",
     "LinkType": "enums",

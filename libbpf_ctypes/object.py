@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,21 +16,19 @@ from ._handle import Handle
 from ._types import struct_class
 from .attach import attach_all
 from .btf import Btf
+from .elf import check_elf, read_object
 from .errors import BpfError, NotFoundError
 from .in_kernel import check_u32
 from .link import Link
 from .log import calling
 from .object_map import ObjectMap
+from .object_pins import Pinnable
 from .program import Program
 from .variables import SECTIONS, Variable
 
 _T = TypeVar("_T")
 _H = TypeVar("_H", bound=Handle)
 
-_ELF_MAGIC = b"\x7fELF"
-_LITTLE, _BIG = 1, 2
-_EM_BPF = 247
-_MAX_SIZE = 1 << 26
 # ENOENT: libbpf found no section of symbols or strings.
 _FORMAT_ERRORS = (errno.ENOENT, errno.EINVAL, errno.ENOEXEC, 4000, 4001, 4002, 4003)
 _VERIFIER_HINT = "The kernel's verifier refused a program; its log says where."
@@ -64,7 +61,7 @@ class _Named(Mapping[str, _T]):
         return f"<{self._what}s: {', '.join(self._entries)}>"
 
 
-class BpfObject(Handle):
+class BpfObject(Pinnable):
     """A BPF object file.
 
     Open it, set variables, load it into the kernel, attach its programs::
@@ -140,8 +137,8 @@ class BpfObject(Handle):
             path, data = name or f"object of {len(source)} bytes", source
         else:
             path = os.fspath(source)
-            data = _read(path)
-        _check_elf(path, data)
+            data = read_object(path)
+        check_elf(path, data)
         buffer = ctypes.create_string_buffer(data, len(data))
         operation = f"open {path}"
         texts = {
@@ -284,53 +281,6 @@ class BpfObject(Handle):
                 )
         return ""
 
-    def pin(self, path: str | os.PathLike[str]) -> None:
-        """Pins its maps and programs, each by its name, in a folder of a BPF file system.
-
-        Raises: BpfError: not loaded, something is there; then nothing is pinned.
-        Source: ``bpf_object__pin`` (libbpf 0.0.1).
-        """
-        self._call_pinning("pin", path)
-
-    def unpin(self, path: str | os.PathLike[str]) -> None:
-        """Removes these pins. Raises: BpfError; LibraryError: libbpf is older.
-
-        Source: ``bpf_object__unpin`` (libbpf 1.3).
-        """
-        self._call_pinning("unpin", path)
-
-    def pin_maps(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Pins its maps; None: each where its pin path says.
-
-        Source: ``bpf_object__pin_maps`` (libbpf 0.0.1).
-        """
-        self._call_pinning("pin_maps", path)
-
-    def unpin_maps(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Removes its maps' pins. Source: ``bpf_object__unpin_maps`` (libbpf 0.0.1)."""
-        self._call_pinning("unpin_maps", path)
-
-    def pin_programs(self, path: str | os.PathLike[str]) -> None:
-        """Pins its programs. Source: ``bpf_object__pin_programs`` (libbpf 0.0.1)."""
-        self._call_pinning("pin_programs", path)
-
-    def unpin_programs(self, path: str | os.PathLike[str]) -> None:
-        """Removes its programs' pins. Source: ``bpf_object__unpin_programs`` (libbpf 0.0.1)."""
-        self._call_pinning("unpin_programs", path)
-
-    def _call_pinning(self, what: str, path: str | os.PathLike[str] | None) -> None:
-        from .pinning import encoded_path, pin_hint
-
-        operation = f"{what.replace('_', ' ')} of {self.source}"
-        encoded = encoded_path(operation, path) if path is not None else None
-        _ = self._as_parameter_
-        if not self.loaded:
-            reason = "the object is not loaded"
-            raise BpfError(operation, errno.ENOENT, reason, hint="Call load() first.")
-        function = getattr(lib, f"bpf_object__{what}")
-        with calling(operation, pin_hint):
-            function(self, encoded)
-
     def attach(self) -> list[Link]:
         """Attaches all programs whose sections say to what, and struct_ops maps.
 
@@ -367,50 +317,12 @@ class BpfObject(Handle):
         return f"<BpfObject {self.source} ({state})>"
 
 
-def _read(name: str) -> bytes:
-    """The content of an object file; what has no end is not read to the end."""
-    operation = f"open {name}"
-    try:
-        with Path(name).open("rb") as file:
-            data = file.read(_MAX_SIZE + 1)
-    except OSError as error:
-        raise BpfError(operation, error.errno, error.strerror or str(error)) from None
-    except ValueError as error:  # a NUL in the name
-        raise BpfError(operation, errno.EINVAL, str(error)) from None
-    if len(data) > _MAX_SIZE:
-        raise BpfError(operation, errno.EFBIG, f"it is larger than {_MAX_SIZE >> 20} MiB")
-    return data
-
-
 def _text(operation: str, name: str, value: str | os.PathLike[str]) -> bytes | None:
     """A text as C takes it; None for an empty one."""
     encoded = os.fsencode(value)
     if b"\0" in encoded:
         raise BpfError(operation, errno.EINVAL, f"{name} holds a NUL")
     return encoded or None
-
-
-def _check_elf(name: str, data: bytes) -> None:
-    """Refuses what libbpf would refuse with a bare number, in words."""
-    hint = "It must be a BPF object file, as 'clang -target bpf -g -c' writes it."
-    if data[:4] != _ELF_MAGIC:
-        what = "it is empty" if not data else "it is not an ELF file"
-        raise BpfError(f"open {name}", errno.ENOEXEC, what, hint=hint)
-    if len(data) < 64:
-        raise BpfError(f"open {name}", errno.ENOEXEC, "it is truncated", hint=hint)
-    order = "big" if data[5] == _BIG else "little"
-    native = _BIG if sys.byteorder == "big" else _LITTLE
-    if data[5] != native:
-        reason = f"it is built for a {order}-endian machine, and this one is not"
-        raise BpfError(f"open {name}", 4003, reason, hint="Build it with '-target bpf'.")
-    machine = int.from_bytes(data[18:20], order)  # type: ignore[arg-type]
-    if machine not in (0, _EM_BPF):
-        reason = f"it is an ELF file for another machine (e_machine {machine}), not for BPF"
-        raise BpfError(f"open {name}", errno.ENOEXEC, reason, hint=hint)
-    sections = int.from_bytes(data[40:48], order)  # type: ignore[arg-type]
-    if sections > len(data):
-        reason = f"it is truncated: {len(data)} bytes, and its sections are listed at {sections}"
-        raise BpfError(f"open {name}", errno.ENOEXEC, reason, hint="Copy or build it again.")
 
 
 def _open_hint(error: BpfError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ._ffi import lib
 from ._handle import Part
@@ -18,36 +18,9 @@ from .log import calling
 
 if TYPE_CHECKING:
     from .object import BpfObject
+    from .source_lines import FunctionInfo, LineInfo
 
 _INSTRUCTION = 8  # bytes
-
-
-class FunctionInfo(NamedTuple):
-    """Where a function of a program begins.
-
-    Attributes:
-        offset: its first instruction's number.
-        type_id: its type in the object's BTF.
-    """
-
-    offset: int
-    type_id: int
-
-
-class LineInfo(NamedTuple):
-    """A line of a program's source.
-
-    Attributes:
-        offset: its first instruction's number.
-        file, line, column: where it is.
-        text: the line itself.
-    """
-
-    offset: int
-    file: str
-    line: int
-    column: int
-    text: str
 
 
 class Program(Attachable, InKernel, Part):
@@ -284,34 +257,23 @@ class Program(Attachable, InKernel, Part):
 
     @property
     def function_info(self) -> list[FunctionInfo]:
-        """Its functions, once it is prepared or loaded. Source: ``bpf_program__func_info``
-        (libbpf 1.6)."""
-        listed = lib.bpf_program__func_info(self)
-        count = lib.bpf_program__func_info_cnt(self) if listed else 0
-        return [FunctionInfo(listed[n].insn_off, listed[n].type_id) for n in range(count)]
+        """Its functions, once it is prepared or loaded.
+
+        Source: ``bpf_program__func_info`` (libbpf 1.6).
+        """
+        from .source_lines import function_info
+
+        return function_info(self)
 
     @property
     def line_info(self) -> list[LineInfo]:
-        """Its lines of source, once it is prepared or loaded. Source: ``bpf_program__line_info``
-        (libbpf 1.6)."""
-        listed = lib.bpf_program__line_info(self)
-        count = lib.bpf_program__line_info_cnt(self) if listed else 0
-        btf = lib.bpf_object__btf(self._parent)
+        """Its lines of source, once it is prepared or loaded.
 
-        def text(offset: int) -> str:
-            return str(lib.btf__str_by_offset(btf, offset).decode(errors="backslashreplace"))
+        Source: ``bpf_program__line_info`` (libbpf 1.6).
+        """
+        from .source_lines import line_info
 
-        lines = (listed[n] for n in range(count))
-        return [
-            LineInfo(
-                line.insn_off,
-                text(line.file_name_off),
-                line.line_col >> 10,
-                line.line_col & 0x3FF,
-                text(line.line_off),
-            )
-            for line in lines
-        ]
+        return line_info(self, self._parent)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pins it in a BPF file system: it lives on after the object, and after this process.

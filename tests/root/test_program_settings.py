@@ -267,8 +267,11 @@ def test_functions_and_lines(obj: BpfObject) -> None:
     obj.load()
     assert [info.offset > 0 for info in program.function_info] == [False, True]
     lines = program.line_info
-    assert any(line.text.strip() == "return answer(ctx);" for line in lines)
-    assert all(line.line > 0 and line.column > 0 for line in lines)
+    assert {Path(line.file).name for line in lines} == {"<stdin>"}
+    texts = SOURCE.splitlines()
+    assert "return answer(ctx);" in [texts[line.line - 1].strip() for line in lines]
+    assert lines[0].offset == 0 < lines[-1].offset
+    assert all(line.column > 0 for line in lines)
     program.unload()
     assert program.function_info == []
     assert program.line_info == []
