@@ -1,4 +1,4 @@
-"""The perf buffer's tests once more, under Debian 13's libbpf."""
+"""Tests once more, under Debian 13's libbpf: the perf buffer's, programs' and links'."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from .tool import ROOT
 
-FILES = [f"tests/root/test_{name}.py" for name in ("perf_buffer", "readers", "events")]
+GROUPS = {
+    "perf_buffer": ("perf_buffer", "readers", "events"),
+    "programs": ("program_types", "program_settings", "programs", "links"),
+}
 
 
-def test_the_perf_buffer_under_a_newer_libbpf(newer_libbpf: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES]
+@pytest.mark.parametrize("group", GROUPS)
+def test_under_a_newer_libbpf(group: str, newer_libbpf: str) -> None:
+    files = [f"tests/root/test_{name}.py" for name in GROUPS[group]]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command,
         cwd=ROOT,
