@@ -168,7 +168,7 @@ class Map(MapMapping[K, V]):
     def freeze(self) -> None:
         """Makes it read-only for user space; programs may still write, if its flags let them.
 
-        Raises: BpfError: it is mapped for writing, or frozen already (EBUSY).
+        Raises: BpfError: EBUSY: it is mapped for writing; EPERM: it is frozen already.
         Source: ``bpf_map_freeze`` (libbpf 0.0.3); Linux 5.2.
         """
         with calling(f"freeze map {self.name}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._ffi import lib
 from ._handle import Part
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 _LOAD = "Call load() first."
 
 
+_INNER = ("type", "key_size", "value_size", "max_entries", "map_flags")
+
+
+class InnerMap(NamedTuple):
+    """What the maps in a map of maps are like: as the properties of a Map."""
+
+    type: MapType
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: MapFlag
+
+
 class ObjectMap(Part, Map[K, V]):
     """A map of a BpfObject; owned by it, and gone when it is closed.
 
@@ -35,6 +48,11 @@ class ObjectMap(Part, Map[K, V]):
     """
 
     _parent: BpfObject
+
+    def __init__(self, pointer: Any, parent: BpfObject) -> None:
+        super().__init__(pointer, parent)
+        # Now: libbpf forgets both if the kernel does not take them, as of another size.
+        self._type_ids = self._get("btf_key_type_id"), self._get("btf_value_type_id")
 
     def _get(self, name: str) -> Any:
         return getattr(lib, f"bpf_map__{name}")(self)
@@ -212,15 +230,20 @@ class ObjectMap(Part, Map[K, V]):
         return bool(self._get("is_internal"))
 
     @property
-    def inner_map(self) -> ObjectMap[Any, Any] | None:
-        """Of a map of maps: what each map in it is like, and may be set like; else None.
+    def inner_map(self) -> InnerMap | None:
+        """Of a map of maps: what each map in it is like; else None.
 
-        Set, it may be any Map that is in the kernel.
+        Set, it is any Map that is in the kernel, which they will be like.
 
         Source: ``bpf_map__inner_map`` (libbpf 0.4), ``bpf_map__set_inner_map_fd`` (0.0.1).
         """
-        pointer = self._get("inner_map")
-        return ObjectMap(pointer, self._parent) if pointer else None
+        found = self._get("inner_map")
+        if not found:
+            return None
+        # libbpf's setters would crash on it: it belongs to no object.
+        read = (getattr(lib, f"bpf_map__{name}")(found) for name in _INNER)
+        kind, key_size, value_size, max_entries, flags = map(int, read)
+        return InnerMap(MapType(kind), key_size, value_size, max_entries, MapFlag(flags))
 
     @inner_map.setter
     def inner_map(self, template: Map[Any, Any]) -> None:
@@ -310,8 +333,8 @@ class ObjectMap(Part, Map[K, V]):
         if not has_types(self._parent):
             return None, None, " (the object has no BTF)"
         structs = Structs(self._parent)
-        key, value = self._get("btf_key_type_id"), self._get("btf_value_type_id")
-        return key and structs.layout(key), value and structs.layout(value), ""
+        key, value = (structs.layout(i) if i else None for i in self._type_ids)
+        return key, value, ""
 
     def __repr__(self) -> str:
         if self._parent.closed:
