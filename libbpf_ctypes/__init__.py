@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attach_places import Attached, attached_programs
     from .attachment import Attachment
     from .btf import Btf
+    from .cli.text import escape
     from .enums import AttachType, LinkType, MapFlag, MapType, ProgramType, UpdateFlag
     from .errors import (
         BpfError,
@@ -103,6 +104,7 @@ _MODULES = {
     "attached_programs": "attach_places",
     "btf_info": "info",
     "enable_stats": "in_kernel",
+    "escape": "cli.text",
     "library_path": "_ffi",
     "library_version": "_ffi",
     "link_info": "info",
@@ -159,6 +161,7 @@ __all__ = [
     "attached_programs",
     "btf_info",
     "enable_stats",
+    "escape",
     "library_path",
     "library_version",
     "link_info",
