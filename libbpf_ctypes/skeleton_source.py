@@ -9,64 +9,33 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from keyword import iskeyword
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import compress
 
-from ._btf import MODIFIERS, Kind, words_at
+from ._btf import Kind
 from ._ffi import lib
-from .declare import declare, type_name
+from .declare import type_name
 from .enums import MapType
-from .fields import Node
-from .layout import Structs, has_types
-from .maps import Map
+from .map_types import PER_CPU
 from .object import BpfObject
-from .schema import Schema
+from .object_map import ObjectMap
+from .skeleton_events import TYPES, Event, Names, event_block, event_source, event_structs
 from .variables import _NUMBERS, Variable
 
 DEFAULT_PACKAGE = "libbpf_ctypes"
 
 _WIDTH = 76
-_IMPORTED = ("BpfObject", "Link", "Map", "Program", "Schema", "Setting", "Skeleton")
+_IMPORTED = ("BpfObject", "Link", "ObjectMap", "Program", "Schema", "Setting", "Skeleton")
 _PARTS = ("Programs", "Maps", "Variables", "Links")
-_TYPES = ("int", "bool", "bytes", "str", "float", "list")
 #: What the module itself calls by name.
 _TAKEN = (
     *_IMPORTED,
     *_PARTS,
-    *_TYPES,
+    *TYPES,
     *("Any", "NamedTuple", "SkeletonVariables", "TYPE_CHECKING", "annotations"),
     *("b64decode", "decompress", "staticmethod", "super"),
 )
-#: Fields under which a tuple has a method.
-_METHODS = ("count", "index")
-
-
-class _Names:
-    """Identifiers made of any names, each given once."""
-
-    def __init__(self, taken: tuple[str, ...] = ()) -> None:
-        self._taken = set(taken)
-
-    def make(self, name: str) -> str:
-        """An identifier that resembles NAME: ``class_`` for class, ``a_b`` for ``a.b``."""
-        # Two underscores in front would be mangled in a class, or be a name of Python's own.
-        made = re.sub(r"^__+", "_", re.sub(r"[^A-Za-z0-9_]", "_", name))
-        if not made or made[0].isdigit():
-            made = f"_{made}"
-        while iskeyword(made) or made in self._taken:
-            made += "_"
-        self._taken.add(made)
-        return made
-
-
-class _Event(NamedTuple):
-    """A C struct as source: its record type, what makes its schema, what that imports."""
-
-    checked: str
-    made: str
-    imports: frozenset[str]
 
 
 def skeleton_source(obj: BpfObject, file: str, package: str) -> str:
@@ -80,17 +49,16 @@ def skeleton_source(obj: BpfObject, file: str, package: str) -> str:
     Returns: the source; the same for the same object.
     Raises: BpfError: damaged types.
     """
-    names = _Names(_TAKEN)
+    names = Names(_TAKEN)
     file = PurePath(file).name
     name = names.make(type_name(re.sub(r"[^A-Za-z0-9]", "_", file.partition(".")[0])))
-    events = [_event(obj, struct, names) for struct in _event_structs(obj)]
+    events = [event_source(obj, struct, names) for struct in event_structs(obj)]
     blocks = [
-        _header(file, name) + _imports(obj, package, "".join(event.checked for event in events)),
-        *_part_classes(obj),
+        _header(file, name) + _imports(obj, package, events) + event_block(events),
+        *_part_classes(obj, {event.struct: event.hint for event in events}),
         _skeleton_class(name, lib.bpf_object__name(obj).decode(errors="surrogateescape")),
         _content_block(obj.content),
     ]
-    blocks[0] += _event_block(events)
     source = "\n\n".join(blocks)
     if max(map(len, source.splitlines())) > _WIDTH + 12:
         source = f"# ruff: noqa: E501\n{source}"
@@ -110,19 +78,20 @@ def _header(file: str, name: str) -> str:
     )
 
 
-def _imports(obj: BpfObject, package: str, checked: str) -> str:
-    """The import statements. Args: checked: the events' record types."""
-    vague = any("Any" in entry._annotations() for entry in obj.maps.values())
-    typing: dict[str, object] = {"TYPE_CHECKING": checked, "Any": vague or "[Any]" in checked}
-    typing["NamedTuple"] = "(NamedTuple)" in checked
+def _imports(obj: BpfObject, package: str, events: list[Event]) -> str:
+    """The import statements."""
+    records = {event.struct: event.hint for event in events}
+    hints = [*records.values(), *(h for m in obj.maps.values() for h in _map_hints(m, records))]
+    typing: dict[str, object] = {"TYPE_CHECKING": events, "Any": "Any" in hints}
+    typing["NamedTuple"] = any("(NamedTuple)" in event.checked for event in events)
     linked = obj.programs or any(m.type == MapType.STRUCT_OPS for m in obj.maps.values())
     here: dict[str, object] = {
         "BpfObject": True,
         "Link": linked,
-        "Map": obj.maps,
+        "ObjectMap": obj.maps,
         "Program": obj.programs,
+        "Schema": events,
     }
-    here["Schema"] = checked
     skeleton: dict[str, object] = {
         "Setting": obj.variables,
         "Skeleton": True,
@@ -143,130 +112,8 @@ def _import(module: str, names: Mapping[str, object]) -> str:
     return f"from {module} import {', '.join(needed)}\n" if needed else ""
 
 
-def _event_structs(obj: BpfObject) -> list[str]:
-    """The structs that variables (and pointers among them) and maps are made of.
-
-    Those that only functions use are the kernel's, as a rule.
-    """
-    if not has_types(obj):
-        return []
-    structs = Structs(obj)
-    found: dict[str, None] = {}
-    for identity in _kept(structs):
-        kind, name = _pointee(structs, identity)
-        if kind == Kind.STRUCT and name in structs.names:
-            found[name] = None
-    return list(found)
-
-
-def _kept(structs: Structs) -> Iterator[int]:
-    """The types of global variables, of maps' keys and of their values."""
-    btf = structs._btf
-    for _identity, raw in btf._types():
-        if raw.kind != Kind.DATASEC:
-            continue
-        section = btf._name(raw.name_offset)
-        for variable in words_at(raw.data, 3 * raw.vlen)[::3]:
-            declared = btf._raw(variable).size_or_type
-            if section == ".maps":
-                entry = btf._raw(declared)
-                if entry.kind == Kind.STRUCT:
-                    words = words_at(entry.data, 3 * entry.vlen)
-                    yield from (
-                        member
-                        for name, member in zip(words[::3], words[1::3])
-                        if btf._name(name) in ("key", "value")
-                    )
-            elif section not in (".ksyms", ".kconfig"):
-                yield declared
-
-
-def _pointee(structs: Structs, identity: int) -> tuple[Kind, str]:
-    """Kind and name of what is behind qualifiers, pointers and arrays."""
-    for _ in range(64):  # damaged BTF may hold a circle
-        if not identity:
-            break
-        raw = structs._btf._raw(identity)
-        if raw.kind == Kind.ARRAY:
-            identity = words_at(raw.data, 1)[0]
-        elif raw.kind == Kind.PTR or raw.kind in MODIFIERS:
-            identity = raw.size_or_type
-        else:
-            return raw.kind, structs._btf._name(raw.name_offset)
-    return Kind.VOID, ""
-
-
-def _event(obj: BpfObject, struct: str, names: _Names) -> _Event:
-    """The record type and the schema of a struct."""
-    kind = names.make(type_name(struct))
-    constant = names.make(struct.upper())
-    declared = declare(obj, struct)
-    schema: Schema[object] = Schema(declared.construct, kind)
-    size = f"# {schema.size} bytes, in the byte order of the machine.\n    "
-    module = f"    {kind}.__module__ = __name__\n"
-    if not schema.derived:  # parsed by construct, to its own Container
-        module = ""
-    if schema.derived and _typable(schema.fields):
-        classes = "".join(_record(schema.fields, kind, names))
-        checked = f"{classes}    {constant}: Schema[{kind}]\n"
-    else:
-        checked = f"    {kind} = Any\n    {constant}: Schema[Any]\n"
-    source = declared.source.replace("\n", "\n    ")
-    made = (
-        f'    {size}{constant} = Schema({source}, "{kind}")\n'
-        f"    {kind} = {constant}.record\n{module}"
-    )
-    return _Event(checked, made, declared.imports)
-
-
-def _typable(node: Node) -> bool:
-    """Whether no field hides one of the types that the other fields are of."""
-    inner = [item for _, item in node.items] + ([node.element] if node.element else [])
-    return not {name for name, _ in node.items} & {*_TYPES} and all(map(_typable, inner))
-
-
-def _record(node: Node, kind: str, names: _Names) -> list[str]:
-    """The record type, behind those of the structs in it."""
-    before: list[str] = []
-    lines = []
-    for name, item in node.items:
-        if name and item.kind != "pad":
-            ignore = "  # type: ignore[assignment]" if name in _METHODS else ""
-            hint = _hint(item, f"_{kind.lstrip('_')}{type_name(name)}", names, before)
-            lines.append(f"        {name}: {hint}{ignore}\n")
-    body = "".join(lines) or "        pass\n"
-    return [*before, f"    class {kind}(NamedTuple):\n{body}\n"]
-
-
-def _hint(node: Node, kind: str, names: _Names, before: list[str]) -> str:
-    """A field's type; what it needs goes into BEFORE."""
-    if node.kind == "array":
-        assert node.element is not None
-        return f"list[{_hint(node.element, kind, names, before)}]"
-    if node.kind == "struct":
-        kind = names.make(kind)
-        before += _record(node, kind, names)
-        return kind
-    if node.names is not None:
-        return "int | str"  # construct's: the name of a constant, or an unknown number
-    return {"text": "str"}.get(node.kind, node.kind)
-
-
-def _event_block(events: list[_Event]) -> str:
-    if not events:
-        return ""
-    imports = sorted(frozenset[str]().union(*(event.imports for event in events)))
-    listed = "".join(f"        {name},\n" for name in imports)
-    return (
-        "\nif TYPE_CHECKING:\n\n"
-        + "\n".join(event.checked for event in events)
-        + f"\nelse:\n    from construct import (\n{listed}    )\n\n"
-        + "\n".join(event.made for event in events)
-    )
-
-
-def _part_classes(obj: BpfObject) -> Iterator[str]:
-    names = _Names()  # of both: links are called by them
+def _part_classes(obj: BpfObject, records: Mapping[str, str]) -> Iterator[str]:
+    names = Names()  # of both: links are called by them
     programs = {name: names.make(name) for name in obj.programs}
     maps = {name: names.make(_map_name(entry)) for name, entry in obj.maps.items()}
     linked = list(programs.values())
@@ -280,7 +127,7 @@ def _part_classes(obj: BpfObject) -> Iterator[str]:
         "Maps",
         "The object's maps.",
         [
-            _entry(attribute, name, "maps", f"Map[{', '.join(obj.maps[name]._annotations())}]")
+            _entry(attribute, name, "maps", _map_type(obj.maps[name], records))
             for name, attribute in maps.items()
         ],
     )
@@ -293,7 +140,21 @@ def _part_classes(obj: BpfObject) -> Iterator[str]:
     )
 
 
-def _map_name(entry: Map[Any, Any]) -> str:
+def _map_type(entry: ObjectMap[Any, Any], records: Mapping[str, str]) -> str:
+    return f"ObjectMap[{', '.join(_map_hints(entry, records))}]"
+
+
+def _map_hints(entry: ObjectMap[Any, Any], records: Mapping[str, str]) -> Iterator[str]:
+    """The types of keys and values, as Python has them."""
+    kinds, hints = entry._c_types(), entry._annotations()
+    for number, (kind, hint) in enumerate(zip(kinds, hints)):
+        # Values of several CPUs are read as a list, and written as one, too: Any.
+        one = number == 0 or entry.type not in PER_CPU
+        struct = hint == "Any" and one and kind and kind.kind == Kind.STRUCT
+        yield records.get(kind.name, hint) if struct else hint
+
+
+def _map_name(entry: ObjectMap[Any, Any]) -> str:
     """A map's name; of those behind variables ("tool.rodata", ".data.x") without the object's."""
     _object, dot, section = entry.name.partition(".")
     return section if dot else entry.name
@@ -311,7 +172,7 @@ def _class(name: str, doc: str, lines: list[str], parameter: str = "obj: BpfObje
 
 def _variables_class(variables: list[Variable]) -> str:
     # Inside of the class they would hide the types.
-    names = _Names(("_obj", *_TYPES, "Setting"))
+    names = Names(("_obj", *TYPES, "Setting"))
     lines = "".join(
         f"    {names.make(v.name)} = Setting({_quoted(v.name)}, {_value_type(v)})\n"
         for v in variables

@@ -25,7 +25,7 @@ USES = """
 from __future__ import annotations
 
 from libbpf_ctypes import PerfBuffer, RingBuffer
-from my_tool_bpf import CALL, Call, MyTool
+from my_tool_bpf import CALL, Call, Key, MyTool, None_
 
 
 def show(event: Call) -> str:
@@ -38,8 +38,12 @@ with MyTool.open() as skel:
     skel.variables.quiet = True
     skel.variables.text = b"12345678"
     skel.variables.class_ += 1
+    skel.maps.events.max_entries = 1 << 20
     skel.load()
     skel.attach()
+    skel.maps.import_[1] += 5
+    skel.maps.Map[Key(cpu=3)] = None_(index=7)
+    print(sum(none.index for none in skel.maps.Map.values()), 1 in skel.maps.import_)
     skel.links.None_ = skel.programs.None_.attach_uprobe("libc.so.6", "open64")
     for event in RingBuffer(skel.maps.events, CALL):
         print(show(event))
@@ -55,6 +59,13 @@ MISUSES = [
     "skel.variables.text = 'abc'",
     "skel.variables.text += 1",
     "skel.maps.evnts",
+    "skel.maps.import_['1']",
+    "skel.maps.import_[1] = '5'",
+    "skel.maps.import_[1].count",
+    "skel.maps.Map[3]",
+    "skel.maps.Map[Key(cpu=3)].indx",
+    "skel.maps.Map[Key(cpu=3)] = 7",
+    "Key(cpus=3)",
     "skel.programs.on_entr",
     "skel.links.on_entr",
     "skel.links.on_enter = skel.programs.on_enter",

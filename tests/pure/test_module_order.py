@@ -79,6 +79,7 @@ ORDER = [
     "perf_buffer",
     "ring_buffer",
     "skeleton",
+    "skeleton_events",
     "skeleton_source",
     "cli",
     "cli.text",
