@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from ctypes import get_errno, set_errno
 from typing import Any, Callable, NamedTuple
 
 from ._libbpf import FUNCTIONS
@@ -35,13 +36,13 @@ def _fail(name: str, code: int) -> BpfError:
         reason = text.value.decode(errors="replace")
     elif code == _ENOTSUPP:
         reason = "Operation is not supported (ENOTSUPP)"
-    return BpfError(name, code, reason)
+    return BpfError(name, code or None, reason)
 
 
 def _pointer(result: Any, function: Any, _arguments: tuple[Any, ...]) -> Any:
     """Checker of a function that returns NULL and sets errno."""
     if not result and result != b"":
-        raise _fail(function.__name__, ctypes.get_errno())
+        raise _fail(function.__name__, get_errno())
     return result
 
 
@@ -92,6 +93,18 @@ NEGATIVE_ANSWERS = frozenset(
     )
 )
 
+#: Those of them that may fail, too: they set errno then, and do not touch it where NULL is
+#: the answer.
+NULL_OR_ERROR = frozenset(
+    (
+        "bpf_map__inner_map",
+        "bpf_object__next_map",
+        "bpf_object__next_program",
+        "bpf_object__prev_map",
+        "bpf_object__prev_program",
+    )
+)
+
 #: Functions that are called with the GIL held: each callback would take it and give it
 #: back, and with a busy second thread wait for it 5 ms each time.
 KEEP_GIL = ("perf_buffer__consume_buffer", "ring_buffer__consume")
@@ -105,7 +118,14 @@ def _descriptor(result: int, function: Any, arguments: tuple[Any, ...]) -> int:
 def _not_zero(result: int, function: Any, _arguments: tuple[Any, ...]) -> int:
     """Checker of a function that returns 0 and sets errno."""
     if not result:
-        raise _fail(function.__name__, ctypes.get_errno())
+        raise _fail(function.__name__, get_errno())
+    return result
+
+
+def _null_or_error(result: Any, function: Any, _arguments: tuple[Any, ...]) -> Any:
+    """Checker of a function whose NULL is an error only with an errno: it was 0 before."""
+    if not result and get_errno():
+        raise _fail(function.__name__, get_errno())
     return result
 
 
@@ -134,6 +154,8 @@ def prototype(name: str) -> Prototype:
     checker: _Checker | None = None
     if name in _OWN_WAYS:
         checker = _OWN_WAYS[name]
+    elif name in NULL_OR_ERROR:
+        checker = _null_or_error
     elif result.endswith("*") and name not in NULL_ANSWERS:
         checker = _pointer
     elif result in ("int", "long", "s64") and name not in NEGATIVE_ANSWERS:
@@ -167,6 +189,7 @@ def _with_handles(library: ctypes.CDLL) -> ctypes.CDLL:
     """The same library, its functions called by _call()."""
     plain = library._FuncPtr
     members = {"__call__": _call, "_flags_": plain._flags_, "_restype_": plain._restype_}
+    members["clean_errno"] = False  # whether it is called with an errno of 0
     library._FuncPtr = type("_Function", (plain,), members)
     return library
 
@@ -175,9 +198,18 @@ def _call(function: Any, *arguments: Any) -> Any:
     """Calls a function of libbpf with the handles' pointers.
 
     ctypes would ask for ``_as_parameter_`` too, but hide a ClosedError in its ArgumentError.
+
+    ctypes' copy of errno is left as it was: a handler of signals, a collected handle or a
+    logging handler may call libbpf between another call and the look at that one's errno.
     """
     pointers = [getattr(argument, "_as_parameter_", argument) for argument in arguments]
-    return super(type(function), function).__call__(*pointers)
+    before = get_errno()
+    if function.clean_errno:
+        set_errno(0)
+    try:
+        return super(type(function), function).__call__(*pointers)
+    finally:
+        set_errno(before)
 
 
 class _Lib:
@@ -204,6 +236,7 @@ class _Lib:
             raise self._missing(library, declared) from None
         function.argtypes = declared.arguments
         function.restype = declared.result
+        function.clean_errno = name in NULL_OR_ERROR  # type: ignore[attr-defined]
         if declared.checker is not None:
             function.errcheck = declared.checker
         setattr(self, name, function)

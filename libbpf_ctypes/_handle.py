@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
+import weakref
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .errors import ClosedError
 
 _Self = TypeVar("_Self", bound="Handle")
+_H = TypeVar("_H", bound="Handle")
+
+
+class _Calls(threading.local):
+    """This thread's calls of libbpf that have called back and have not returned."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.late: list[Handle] = []  # closed meanwhile
+
+
+_calls = _Calls()
+
+
+@contextlib.contextmanager
+def called_back() -> Iterator[None]:
+    """Around what a function of libbpf calls: what is closed in it may be what the function uses.
+
+    It is released by close_late(), when the function has returned.
+    """
+    _calls.depth += 1
+    try:
+        yield
+    finally:
+        _calls.depth -= 1
+
+
+def close_late() -> None:
+    """Releases what was closed while libbpf called back, unless it still does."""
+    if not _calls.depth and _calls.late:
+        late, _calls.late = _calls.late, []
+        with contextlib.ExitStack() as stack:
+            for handle in late:
+                stack.callback(handle.close)
 
 
 class Handle:
@@ -23,6 +60,18 @@ class Handle:
         self._parent = parent  # kept alive: libbpf reads it through our pointer
         self._owner = os.getpid()
         self._lock = threading.RLock()
+        self._children: list[weakref.ref[Handle]] = []
+
+    def _adopt(self, child: _H) -> _H:
+        """Remembers what must be closed before this one."""
+        self._children = [ref for ref in self._children if ref() is not None]
+        self._children.append(weakref.ref(child))
+        return child
+
+    def _open_children(self) -> list[Handle]:
+        """What was adopted and is not closed."""
+        children = (ref() for ref in self._children)
+        return [child for child in children if child is not None and not child.closed]
 
     def _release(self, pointer: Any) -> None:
         """Gives the pointer back to libbpf; called once, by close()."""
@@ -44,15 +93,26 @@ class Handle:
         return self._pointer
 
     def close(self) -> None:
-        """Releases it. A second call does nothing.
+        """Releases it, and first what was made of it. A second call does nothing.
 
-        In a forked child nothing is released: the kernel's objects are shared
-        with the parent, which still uses them.
+        In a handler of libbpf's messages it is released when the call of libbpf that
+        sent the message returns. In a forked child nothing is released: the kernel's
+        objects are shared with the parent, which still uses them.
         """
+        if os.getpid() != self._owner:  # another thread may have held the lock as it forked
+            self._pointer = self._parent = None
+            return
+        if _calls.depth:
+            _calls.late.append(self)
+            return
         with self._lock:
             pointer, self._pointer = self._pointer, None
-        if pointer is not None and os.getpid() == self._owner:
-            self._release(pointer)
+        if pointer is not None:
+            with contextlib.ExitStack() as stack:  # if one raises, the others are closed, too
+                stack.callback(self._release, pointer)
+                # Links before buffers, so that nobody writes to a buffer without reader.
+                for child in sorted(self._open_children(), key=lambda c: -c._close_order):
+                    stack.callback(child.close)
         self._parent = None
 
     def __enter__(self: _Self) -> _Self:

@@ -17,7 +17,8 @@ def interrupts_held() -> Iterator[None]:
     ctypes callback, where no ``try`` can catch the KeyboardInterrupt, and
     ctypes then drops it. A handler of the application's own is left alone.
 
-    Raises: KeyboardInterrupt: after the call, if Ctrl-C came during it.
+    Raises: KeyboardInterrupt: after the call, if Ctrl-C came during it; what the call
+        raised is its context.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -31,5 +32,5 @@ def interrupts_held() -> Iterator[None]:
         yield
     finally:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    if held:
-        raise KeyboardInterrupt
+        if held:
+            raise KeyboardInterrupt

@@ -64,6 +64,11 @@ class Collector(Generic[_T]):
         self._decoders: dict[int, Callable[[Any], Iterator[_T]]] = {}
         self._types: dict[tuple[int, int], Any] = {}
 
+    def forget(self) -> None:
+        """Lets go of the functions that it calls: they may be the user's, and hold the buffer."""
+        self._on_lost = self.schema = None
+        self._decoders.clear()
+
     def keep(self, error: BaseException) -> None:
         """Keeps the first of several exceptions."""
         if self.error is None:

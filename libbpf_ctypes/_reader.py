@@ -8,11 +8,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Callable, Generic, Protocol, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Generic, Protocol, TypeVar
 
 from ._handle import Handle
 from .errors import BpfError, ClosedError
+
+if TYPE_CHECKING:
+    from ._async import Waiting
 
 _FOREVER = 1e9  # seconds: a deadline that time.monotonic() can be added to
 
@@ -34,10 +38,12 @@ def check_seconds(operation: str, seconds: float) -> None:
 def checked_schema(map: Any, schema: Any) -> Any:
     """The Schema of a map's events, held against its object's BTF. Raises: LayoutError."""
     from .drift import check  # construct comes in only with a schema
+    from .object import BpfObject
     from .schema import as_schema
 
     schema = as_schema(schema)
-    check(map._parent, schema)
+    if isinstance(map._parent, BpfObject):
+        check(map._parent, schema)
     return schema
 
 
@@ -49,9 +55,9 @@ class Collected(Protocol):
 
 
 class Reader(Handle, Generic[_T]):
-    """A handle on buffers of events, which one thread polls.
+    """A handle on buffers of events, which one thread, or one task of asyncio, polls.
 
-    It may be closed at any time, from what a poll calls and from other threads too.
+    It may be closed at any time, from what a poll calls, from other threads and tasks too.
 
     Args: pointer, parent: as Handle's.
         collected: where _consume() leaves what it takes.
@@ -67,12 +73,15 @@ class Reader(Handle, Generic[_T]):
     ) -> None:
         super().__init__(pointer, parent)
         self._collected: Collected = collected
+        self._queue: deque[_T] = deque()  # taken by ``async for``, and not handed out yet
         self._more = False  # it is known that there is more
         self._max_latency = max_latency
         self._poller: int | None = None
+        self._suspended: Waiting | None = None  # the poll under way, while no code of it runs
         self._closing = False
         self._closed_event = threading.Event()
         self._consumed = time.monotonic()
+        self._fd = fd
         self._wake_fds: tuple[int, ...] = ()
         try:
             self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -98,15 +107,18 @@ class Reader(Handle, Generic[_T]):
 
         Returns: the events read, each buffer's in order; an empty list when the
             time is over. Signal handlers run during the wait, which goes on.
-        Raises: BpfError: closed, or being polled by another thread (EBUSY);
+        Raises: BpfError: closed, or being polled by another thread or task (EBUSY);
             what a callback or the decoder raised. The events read by then are
             returned by the next poll.
         """
-        self._poll(timeout, self._collected.events)
-        # The same list: the callbacks append to it.
-        events = self._collected.events[:]
-        self._collected.events.clear()
-        return events
+        return self._poll(timeout, self._collected.events)
+
+    async def poll_async(self, timeout: float | None = None) -> list[_T]:
+        """poll() for a task of asyncio: other tasks run while it waits, and once in any case.
+
+        A task that is cancelled loses no event: the next poll returns them.
+        """
+        return await self._poll_async(timeout, self._collected.events)
 
     def __iter__(self) -> Iterator[_T]:
         """Yields events as they come; waits for them; ends when it is closed.
@@ -114,6 +126,15 @@ class Reader(Handle, Generic[_T]):
         What a loop that is left has not taken yet comes with the next poll.
         """
         return self._iterate(self.poll, self._collected.events)
+
+    def __aiter__(self) -> AsyncIterator[_T]:
+        """Iteration for a task of asyncio, as ``async for event in buffer``.
+
+        What a loop that is left, or cancelled, has not taken yet comes with the next poll.
+        """
+        from ._async import Events
+
+        return Events(self)
 
     def _iterate(self, poll: Callable[[], list[Any]], kept: list[Any]) -> Iterator[Any]:
         """Yields what polls bring; what is not taken goes back into KEPT."""
@@ -127,15 +148,49 @@ class Reader(Handle, Generic[_T]):
             finally:
                 kept[:0] = found
 
-    def _poll(self, timeout: float | None, found: list[Any], *, columns: bool = False) -> None:
+    def _poll(self, timeout: float | None, found: list[Any], *, columns: bool = False) -> list[Any]:
         """Polls until something is in FOUND, or somebody is to be told of an error."""
-        collected = self._collected
         with self._polling(timeout):
             self._prepare(columns)
-            self._wait(timeout, lambda: found or collected.error, more=self._more)
-        error, collected.error = collected.error, None
-        if error is not None:
-            raise error
+            for seconds in self._waits(timeout, self._enough(found)):
+                self._waiter.poll(_milliseconds(seconds))
+            return self._taken(found)
+
+    async def _poll_async(
+        self, timeout: float | None, found: list[Any], *, columns: bool = False
+    ) -> list[Any]:
+        enough = self._enough(found)
+        with self._polling(timeout):
+            self._prepare(columns)
+            if enough() or self._more or timeout == 0:
+                await self._suspend(0, enough)
+            for seconds in self._waits(timeout, enough):
+                await self._suspend(seconds, enough)
+            return self._taken(found)
+
+    def _enough(self, found: list[Any]) -> Callable[[], Any]:
+        """A function that tells whether a poll has something to return or to raise."""
+        collected = self._collected
+        if found is not collected.events:  # they are columns
+            return lambda: found or collected.error
+        queue = self._queue
+        return lambda: found or collected.error or queue
+
+    def _taken(self, found: list[Any]) -> list[Any]:
+        """What a poll returns; raises what it has to tell."""
+        collected = self._collected
+        if collected.error is not None:
+            error, collected.error = collected.error, None
+            try:
+                raise error
+            finally:  # or its traceback and this frame would keep each other, and the reader
+                del error
+        events = found[:]  # the same list stays: the callbacks append to it
+        found.clear()
+        if self._queue and found is collected.events:
+            events[:0] = self._queue
+            self._queue.clear()
+        return events
 
     @contextlib.contextmanager
     def _polling(self, timeout: float | None) -> Iterator[None]:
@@ -148,7 +203,8 @@ class Reader(Handle, Generic[_T]):
                 raise ClosedError(f"use {self!r}", None, "it is being closed")
             if self._poller is not None:
                 reason = "another poll is under way"
-                raise BpfError("poll", errno.EBUSY, reason, hint="One thread reads a buffer.")
+                hint = "One thread, or one task, reads a buffer."
+                raise BpfError("poll", errno.EBUSY, reason, hint=hint)
             self._poller = threading.get_ident()
         try:
             yield
@@ -159,15 +215,14 @@ class Reader(Handle, Generic[_T]):
             if closing:
                 self._finish()
 
-    def _wait(self, timeout: float | None, enough: Callable[[], Any], *, more: bool) -> None:
-        """Takes what is there, waits for more; returns with ENOUGH, or too late.
+    def _waits(self, timeout: float | None, enough: Callable[[], Any]) -> Iterator[float | None]:
+        """Takes what is there, yields how long to wait for more; ends with ENOUGH, or too late.
 
-        Args: timeout: seconds; None: for ever. enough: whether something was taken.
-            more: that there is more is known without waiting.
+        Yields: seconds; None: for ever. A shorter wait does no harm.
         """
         now = time.monotonic()
         deadline = None if timeout is None else now + min(timeout, _FOREVER)
-        if more or timeout == 0:
+        if self._more or timeout == 0:
             self._take()
         while not (enough() or self._closing):
             ends = [] if deadline is None else [deadline]
@@ -175,20 +230,45 @@ class Reader(Handle, Generic[_T]):
                 ends.append(self._consumed + min(self._max_latency, _FOREVER))
             if deadline is not None and deadline <= now:
                 break
-            # Rounded up: a wait of a fraction of a millisecond must not spin. In
-            # pieces: poll(2) counts milliseconds in an int.
-            wait = max(0.0, min(ends) - now) if ends else None
-            ready = self._waiter.poll(None if wait is None else int(min(wait, 3600) * 1000) + 1)
-            if not self._closing:
-                self._take()
-            if any(fd == self._wake_fds[0] for fd, _ in ready):
-                os.read(self._wake_fds[0], 4096)
+            yield max(0.0, min(ends) - now) if ends else None
+            if self._closing:  # the descriptors may be closed by now
+                break
+            self._take()
+            if self._was_woken():
                 break
             now = time.monotonic()
+
+    async def _suspend(self, seconds: float | None, enough: Callable[[], Any]) -> None:
+        """Lets other tasks run for so long, or until events are there."""
+        from ._async import Waiting
+
+        if seconds != 0 and self._waiter.poll(0):
+            seconds = 0
+        waiting = Waiting((self._fd, self._wake_fds[0]) if seconds != 0 else ())
+        try:
+            if seconds != 0 and not self._max_latency:
+                # A perf buffer tells only once that it is ready: perhaps it told add_reader().
+                self._take()
+                seconds = 0 if enough() else seconds
+            with self._lock:
+                if self._closing:  # by what _take() called, or by another thread
+                    return
+                self._suspended = waiting
+            await waiting.wait(seconds)
+        finally:
+            with self._lock:
+                self._suspended = None
+            waiting.end()
 
     def _take(self) -> None:
         self._consume()
         self._consumed = time.monotonic()
+
+    def _was_woken(self) -> bool:
+        try:
+            return bool(os.read(self._wake_fds[0], 4096))
+        except BlockingIOError:
+            return False
 
     def wake(self) -> None:
         """Ends the wait of a poll under way, or of the next one; safe in a signal handler."""
@@ -201,20 +281,26 @@ class Reader(Handle, Generic[_T]):
         """Closes the buffers; events not yet read are dropped. Twice does no harm.
 
         While another thread polls, that poll ends first; inside what a poll calls the
-        buffer is freed when the poll under way returns.
+        buffer is freed when the poll under way returns. A task that waits for events does not
+        keep it: the buffer is freed at once, and the task's iteration ends.
         """
+        if os.getpid() != self._owner:
+            super().close()
+            return
         with self._lock:
             if self.closed:
                 return
             self._closing = True
-            poller = self._poller
-            polled = poller is not None and os.getpid() == self._owner
+            waiting, poller = self._suspended, self._poller
+            polled = poller is not None and waiting is None
             if polled:
                 self.wake()  # under the lock: the poll cannot end, and free the pipe, meanwhile
         if not polled:
             self._finish()
         elif poller != threading.get_ident():
             self._closed_event.wait()
+        if waiting is not None:
+            waiting.end_from_anywhere()
 
     def _finish(self) -> None:
         super().close()
@@ -223,3 +309,8 @@ class Reader(Handle, Generic[_T]):
     def _release(self, pointer: Any) -> None:
         for fd in self._wake_fds:
             os.close(fd)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    """For poll(2), which counts in an int: rounded up, not to spin, and in pieces."""
+    return None if seconds is None else int(min(seconds, 3600) * 1000) + 1

@@ -74,11 +74,12 @@ def pointer_class(name: str) -> type[Pointer]:
 def callback_class(name: str) -> Any:
     """The class of a callback: call it with a Python function.
 
-    Pointers to structs with fields come to that as plain addresses.
+    Pointers to structs with fields come to that as plain addresses. The one that prints
+    keeps C's errno.
     """
     result, parameters = CALLBACKS[name]
     arguments = [ctype(_address_only(text)) for text in split(parameters)]
-    return ctypes.CFUNCTYPE(ctype(result), *arguments)
+    return ctypes.CFUNCTYPE(ctype(result), *arguments, use_errno=name == "libbpf_print_fn_t")
 
 
 def _address_only(text: str) -> str:

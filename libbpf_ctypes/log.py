@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from ._ffi import lib
+from ._handle import called_back, close_late
 from ._interrupts import interrupts_held
 from ._types import callback_class
 from .errors import BpfError
@@ -53,14 +54,17 @@ def _print(level: int, template: bytes, arguments: int) -> int:
     lines: list[str] | None = getattr(_calls, "lines", None)
     if lines is None:  # not a call of ours
         return int(_previous(level, template, arguments)) if _previous else 0
+    number_before = ctypes.get_errno()  # C's: libbpf may look at it after it has printed
     try:
-        message = format_message(template, arguments)
-        number = _LEVELS.get(level, logging.DEBUG)
-        if number > logging.DEBUG:
-            lines.append(message)
-        logger.log(number, "%s", message.rstrip("\n"))
+        with called_back():
+            message = format_message(template, arguments)
+            number = _LEVELS.get(level, logging.DEBUG)
+            if number > logging.DEBUG:
+                lines.append(message)
+            logger.log(number, "%s", message.rstrip("\n"))
     except BaseException as error:  # a logging handler's, or Ctrl-C: raised after the call
         _calls.raised = error
+    ctypes.set_errno(number_before)
     return 0
 
 
@@ -106,7 +110,11 @@ def calling(operation: str, hint: Callable[[BpfError], str] | None = None) -> It
     finally:
         _calls.lines = outer
         raised: BaseException | None = _calls.__dict__.pop("raised", None)
-    if raised is not None:
-        raise raised from error
-    if error is not None:
-        raise error
+        close_late()
+    try:
+        if raised is not None:
+            raise raised from error
+        if error is not None:
+            raise error
+    finally:  # or the error's traceback and this frame would keep each other, and their callers
+        del error, raised

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import weakref
 from types import TracebackType
 from typing import Any, TypeVar
 
 from ._ffi import lib
-from ._handle import Descriptor, Handle
+from ._handle import Descriptor
 from .btf import Btf
 from .enums import MapFlag, MapType
 from .errors import BpfError
@@ -24,7 +23,6 @@ from .pinning import encoded_path, open_pinned, pin_hint
 
 _Self = TypeVar("_Self", bound="Map[Any, Any]")
 _Open = TypeVar("_Open", bound="OpenMap[Any, Any]")
-_H = TypeVar("_H", bound=Handle)
 
 
 class Map(MapMapping[K, V]):
@@ -183,22 +181,7 @@ class _Holder(Descriptor):
 
     def __init__(self, fd: int) -> None:
         self.name = ""
-        self._children: list[weakref.ref[Handle]] = []
         super().__init__(fd)
-
-    def _adopt(self, child: _H) -> _H:
-        self._children = [ref for ref in self._children if ref() is not None]
-        self._children.append(weakref.ref(child))
-        return child
-
-    def _open_children(self, parent: object = None) -> list[Handle]:
-        children = [child for ref in self._children if (child := ref()) is not None]
-        return [c for c in children if not c.closed and parent in (None, c._parent)]
-
-    def _release(self, pointer: int) -> None:
-        for child in self._open_children():
-            child.close()
-        super()._release(pointer)
 
     def __repr__(self) -> str:
         return f"<OpenMap {self.name}{' (closed)' if self.closed else ''}>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +26,6 @@ from .program import Program
 from .variables import SECTIONS, Variable
 
 _T = TypeVar("_T")
-_H = TypeVar("_H", bound=Handle)
 
 # ENOENT: libbpf found no section of symbols or strings.
 _FORMAT_ERRORS = (errno.ENOENT, errno.EINVAL, errno.ENOEXEC, 4000, 4001, 4002, 4003)
@@ -71,7 +69,8 @@ class BpfObject(Pinnable):
             obj.load()
             link = obj.programs["probe"].attach_kprobe("vfs_read")
 
-    close() also closes the links and buffers that were made of it.
+    close() also closes the links and buffers that were made of it. It may be called at any
+    time: in what a buffer's poll calls, in a handler of libbpf's messages, in another thread.
 
     Attributes:
         programs, maps, variables: its parts by name (read-only mappings); a
@@ -87,7 +86,6 @@ class BpfObject(Pinnable):
         self._prepared = False  # its maps are in the kernel
         self._load_tried = False  # libbpf takes no settings any more
         self._data = data  # libbpf reads it until load()
-        self._children: list[weakref.ref[Handle]] = []
         try:
             programs = self._parts(lib.bpf_object__next_program, Program)
             maps = self._parts(lib.bpf_object__next_map, ObjectMap)
@@ -249,7 +247,8 @@ class BpfObject(Pinnable):
             reason = "an earlier load failed"
             raise BpfError(operation, errno.EINVAL, reason, hint="Open the object again.")
         self._load_tried = True
-        with calling(operation, self._why_not_loaded):
+        # The lock: another thread's close() waits for the end.
+        with self._lock, calling(operation, self._why_not_loaded):
             lib.bpf_object__load(self)
             self.loaded = self._prepared = True
 
@@ -295,21 +294,7 @@ class BpfObject(Pinnable):
         """
         return attach_all(self)
 
-    def _adopt(self, child: _H) -> _H:
-        """Remembers what must be closed before the object."""
-        self._children = [ref for ref in self._children if ref() is not None]
-        self._children.append(weakref.ref(child))
-        return child
-
-    def _open_children(self, parent: object = None) -> list[Handle]:
-        """What was adopted, of this parent or of any, and is not closed."""
-        children = [child for ref in self._children if (child := ref()) is not None]
-        return [c for c in children if not c.closed and parent in (None, c._parent)]
-
     def _release(self, pointer: Any) -> None:
-        # Links before buffers, so that nobody writes to a buffer without reader.
-        for child in sorted(self._open_children(), key=lambda child: child._close_order):
-            child.close()
         lib.bpf_object__close(pointer)
 
     def __repr__(self) -> str:

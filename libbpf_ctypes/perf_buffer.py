@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from . import _ring
 from ._ffi import lib
+from ._handle import Descriptor
 from ._interrupts import interrupts_held
 from ._perf_open import Callbacks, check_pages, open_buffers, wakeup_events
 from ._perf_open import pages_for as pages_for
@@ -137,7 +139,9 @@ class PerfBuffer(Reader[_T]):
         if pages is not None:
             check_pages(operation, pages)
         check_seconds(operation, max_latency)
-        if any(isinstance(other, PerfBuffer) for other in map._parent._open_children(map)):
+        fd = map.fd
+        others = (c for c in map._parent._open_children() if isinstance(c, PerfBuffer))
+        if any(other._read_fd == fd for other in others):
             reason = "another PerfBuffer reads it, and would get nothing any more"
             raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
         self._collected: Collector[_T] = Collector(with_cpu, on_lost)
@@ -146,10 +150,17 @@ class PerfBuffer(Reader[_T]):
             self._resolve_schema(map)
         self._columns_checked = False
         self._next = 0
-        pointer = self._open(operation, map, pages, max_latency)
-        with _freed_on_error(pointer):
-            fd = int(lib.perf_buffer__epoll_fd(pointer))
-        super().__init__(pointer, map, self._collected, fd, max_latency)
+        self._read_fd: int = fd
+        # perf_buffer__free looks at it, and the map may be closed by then.
+        self._map_fd = Descriptor(os.dup(fd))
+        try:
+            pointer = self._open(operation, map, pages, max_latency)
+            with _freed_on_error(pointer):
+                epoll_fd = int(lib.perf_buffer__epoll_fd(pointer))
+            super().__init__(pointer, map, self._collected, epoll_fd, max_latency)
+        except BaseException:
+            self._map_fd.close()
+            raise
         self._until = self._reader.until  # kept when the reader is gone
         map._parent._adopt(self)
 
@@ -164,7 +175,9 @@ class PerfBuffer(Reader[_T]):
             return wakeup_events(pages, size) if max_latency else 1
 
         def open_for(callbacks: Callbacks) -> Any:
-            pointer, self.pages = open_buffers(operation, map.fd, pages, wake_after, callbacks)
+            pointer, self.pages = open_buffers(
+                operation, self._map_fd.fd, pages, wake_after, callbacks
+            )
             with _freed_on_error(pointer):
                 self._count = int(lib.perf_buffer__buffer_cnt(pointer))
             return pointer
@@ -221,13 +234,14 @@ class PerfBuffer(Reader[_T]):
     def fileno(self) -> int:
         """The file descriptor that is readable when a batch of events is there.
 
-        For select, poll, epoll and asyncio; then call ``poll(0)``. Fewer events do not
+        For select, poll and epoll; then call ``poll(0)``. Fewer events do not
         make it readable: call ``poll(0)`` every max_latency, too, or open with
         ``max_latency=0``.
 
         Source: ``perf_buffer__epoll_fd`` (libbpf 0.2).
         """
-        return int(lib.perf_buffer__epoll_fd(self))
+        self._as_parameter_  # noqa: B018 - raises if closed or forked
+        return self._fd
 
     def poll_batches(self, timeout: float | None = None) -> list[Any]:
         """Waits for events and reads them as columns.
@@ -243,10 +257,12 @@ class PerfBuffer(Reader[_T]):
         Source: ``perf_buffer__buffer`` (libbpf 1.0).
         """
         self._need_columns()
-        self._poll(timeout, self._collected.arrays, columns=True)
-        arrays = self._collected.arrays[:]
-        self._collected.arrays.clear()
-        return arrays
+        return self._poll(timeout, self._collected.arrays, columns=True)
+
+    async def poll_batches_async(self, timeout: float | None = None) -> list[Any]:
+        """poll_batches() for a task of asyncio, as poll_async() is poll()."""
+        self._need_columns()
+        return await self._poll_async(timeout, self._collected.arrays, columns=True)
 
     def batches(self) -> Iterator[Any]:
         """Yields the events as columns as they come, an array for each batch of a CPU.
@@ -295,7 +311,9 @@ class PerfBuffer(Reader[_T]):
 
     def _release(self, pointer: Any) -> None:
         del self._reader  # it looks into the memory that goes now
+        self._collected.forget()
         lib.perf_buffer__free(pointer)
+        self._map_fd.close()
         super()._release(pointer)
 
     def __repr__(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
-from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
+import select
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, TypeVar, Union, overload
 
 from ._ffi import lib
 from ._interrupts import interrupts_held
@@ -21,21 +24,52 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _E = TypeVar("_E")
+_Maps = Union[Map[Any, Any], Mapping[Map[Any, Any], Any]]
+
+
+class RingStatistics(NamedTuple):
+    """How full a ring buffer is, in bytes, headers and what is not yet submitted included.
+
+    Attributes:
+        map: the map's name.
+        size: what the ring holds.
+        available: what waits for the reader.
+        consumer_position: what was read since the map was made.
+        producer_position: what was written since then.
+    """
+
+    map: str
+    size: int
+    available: int
+    consumer_position: int
+    producer_position: int
+
+
+class _Ring(NamedTuple):
+    """One map's ring as libbpf reads it."""
+
+    pointer: Any
+    callback: Any  # libbpf holds a pointer to it
+    fd: int
+    name: str
 
 
 class RingBuffer(Reader[_T]):
-    """A reader of a ring buffer, which all CPUs share: events come in order.
+    """A reader of ring buffers, each of which all CPUs share: its events come in order.
 
     Args:
-        map: the map, of type RINGBUF; its object is loaded.
-        schema: a construct Struct or a Schema to decode the events with; None: events
-            are bytes. It is held against the struct of the same name in the
+        map: the map, of type RINGBUF; its object is loaded. Or several of them, with the
+            schema of each: ``RingBuffer({opens: OPEN, exits: EXIT})``; types of records tell
+            their maps apart. They are read in turn: a busy one does not hide the others.
+        schema: of one map: a construct Struct or a Schema to decode the events with; None:
+            events are bytes. It is held against the struct of the same name in the
             object's BTF, where there is one (see drift.check).
+        with_map: events are pairs of their Map and the bytes or record.
         max_latency: seconds after which a waiting poll looks for events by itself, which
             a program may send without a wake-up (BPF_RB_NO_WAKEUP); 0: never.
 
-    poll(), iteration, wake() and close() are those of PerfBuffer, and so is what becomes of
-    exceptions. A ring buffer loses nothing by itself: a program that finds it
+    poll(), iteration, wake() and close() are those of PerfBuffer, for asyncio too, and so is
+    what becomes of exceptions. A ring buffer loses nothing by itself: a program that finds it
     full gets NULL from bpf_ringbuf_reserve(), or -EAGAIN from bpf_ringbuf_output(), and may
     count that in a map.
 
@@ -52,6 +86,17 @@ class RingBuffer(Reader[_T]):
         map: Map[Any, Any],
         schema: None = None,
         *,
+        with_map: Literal[False] = False,
+        max_latency: float = 0.1,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: RingBuffer[tuple[Map[Any, Any], Any]],
+        map: _Maps,
+        schema: Any = None,
+        *,
+        with_map: Literal[True],
         max_latency: float = 0.1,
     ) -> None: ...
 
@@ -61,80 +106,137 @@ class RingBuffer(Reader[_T]):
     ) -> None: ...
 
     @overload
-    def __init__(self, map: Map[Any, Any], schema: Any, *, max_latency: float = 0.1) -> None: ...
+    def __init__(self, map: _Maps, schema: Any = None, *, max_latency: float = 0.1) -> None: ...
 
-    def __init__(self, map: Map[Any, Any], schema: Any = None, *, max_latency: float = 0.1) -> None:
-        operation = f"read map {map.name}"
+    def __init__(
+        self,
+        map: _Maps,
+        schema: Any = None,
+        *,
+        with_map: bool = False,
+        max_latency: float = 0.1,
+    ) -> None:
+        schemas = _schemas(map, schema)
+        self._names = ", ".join(each.name for each in schemas)
+        operation = f"read map {self._names}"
         check_seconds(operation, max_latency)
         collected: Collector[_T] = Collector(with_cpu=False, on_lost=None)
-        callback = _callback(operation, map, schema, collected)
-        self._name = map.name
-        self._callback = callback  # libbpf holds a pointer to it
-        pointer = None
-        try:
-            with calling(operation):
-                pointer = lib.ring_buffer__new(map.fd, callback, None, None)
-                fd = int(lib.ring_buffer__epoll_fd(pointer))
-        except BaseException:  # Ctrl-C, or a handler of the log, after libbpf's success too
-            if pointer is not None:
-                lib.ring_buffer__free(pointer)
-            raise
-        super().__init__(pointer, map, collected, fd, max_latency)
-        map._parent._adopt(self)
+        self._next = 0
+        self._rings: list[_Ring] = []
+        # A ring_buffer for each map: ring_buffer__consume begins with its first ring each time.
+        with contextlib.ExitStack() as stack:
+            self._epoll = stack.enter_context(select.epoll())
+            for each, its_schema in schemas.items():
+                _check(operation, each)
+                callback = _callback(each, its_schema, collected, with_map)
+                with calling(operation):
+                    pointer = lib.ring_buffer__new(each.fd, callback, None, None)
+                    stack.callback(lib.ring_buffer__free, pointer)
+                self._epoll.register(lib.ring_buffer__epoll_fd(pointer), select.EPOLLIN)
+                self._rings.append(_Ring(pointer, callback, each.fd, each.name))
+            stack.pop_all()  # what is open is released with the handle now
+        parents = tuple(schemas)
+        super().__init__(self._rings, parents, collected, self._epoll.fileno(), max_latency)
+        for each in schemas:
+            each._parent._adopt(self)
 
     def fileno(self) -> int:
         """The file descriptor that is readable when events are there.
 
-        For select, poll, epoll and asyncio; then call ``poll(0)``.
+        For select, poll and epoll; then call ``poll(0)``.
 
         Source: ``ring_buffer__epoll_fd`` (libbpf 0.0.9).
         """
-        return int(lib.ring_buffer__epoll_fd(self))
+        self._as_parameter_  # noqa: B018 - raises if closed or forked
+        return self._fd
+
+    def statistics(self) -> list[RingStatistics]:
+        """How full each map's ring is.
+
+        Raises: LibraryError: this libbpf is older.
+        Source: ``ring_buffer__ring``, ``ring__size``, ``ring__avail_data_size``,
+            ``ring__consumer_pos``, ``ring__producer_pos`` (libbpf 1.3).
+        """
+        with self._lock, calling("tell how full a ring buffer is"):  # close() frees under the lock
+            self._as_parameter_  # noqa: B018 - raises if closed or forked
+            return [_statistics(ring) for ring in self._rings]
 
     def _consume(self) -> None:
         self._more = True
-        try:
-            with interrupts_held():
-                lib.ring_buffer__consume(self._pointer)
-        except BpfError as error:
-            if error.errno != errno.EAGAIN:  # which is our own callback's: there are enough
-                raise
-        else:
-            self._more = False
+        with interrupts_held():
+            for _ in self._rings:
+                ring = self._rings[self._next]
+                self._next = (self._next + 1) % len(self._rings)
+                try:
+                    lib.ring_buffer__consume(ring.pointer)
+                except BpfError as error:
+                    if error.errno != errno.EAGAIN:  # our callback's: there are enough
+                        raise
+                    return
+                if self._closing:
+                    return
+        self._more = False
 
     def _release(self, pointer: Any) -> None:
-        lib.ring_buffer__free(pointer)
+        with self._lock:
+            self._epoll.close()
+            for ring in self._rings:
+                lib.ring_buffer__free(ring.pointer)
+            self._rings.clear()
         super()._release(pointer)
 
     def __repr__(self) -> str:
         state = " (closed)" if self.closed else ""
-        return f"<RingBuffer of {self._name}{state}>"
+        return f"<RingBuffer of {self._names}{state}>"
 
 
-def _callback(operation: str, map: Map[Any, Any], schema: Any, collected: Collector[Any]) -> Any:
-    """The callback for a map's events. Raises: BpfError: it cannot be read."""
+def _schemas(map: _Maps, schema: Any) -> dict[Map[Any, Any], Any]:
+    """The maps to read, with their schemas. Raises: BpfError."""
+    if isinstance(map, Map):
+        return {map: schema}
+    if schema is not None or not map:
+        reason = "a mapping brings each map's schema, and one map or more"
+        raise BpfError("read maps", errno.EINVAL, reason)
+    return dict(map)
+
+
+def _check(operation: str, map: Map[Any, Any]) -> None:
+    """Raises BpfError unless the map can be read."""
     if map.type != MapType.RINGBUF:
         reason = f"it is of type {map.type.name}, not RINGBUF"
         raise BpfError(operation, errno.EINVAL, reason)
-    if any(isinstance(other, RingBuffer) for other in map._parent._open_children(map)):
-        reason = "another RingBuffer reads it, and each would get a part of the events"
+    others = (other for other in map._parent._open_children() if isinstance(other, RingBuffer))
+    if any(map.fd == ring.fd for other in others for ring in other._rings):
+        reason = f"another RingBuffer reads {map.name}, and each would get a part of the events"
         raise BpfError(operation, errno.EBUSY, reason, hint="Close that one first.")
-    if schema is not None:
-        schema = checked_schema(map, schema)
-    return callback_class("ring_buffer_sample_fn")(_function(collected, schema))
 
 
-def _function(collected: Collector[Any], schema: Any) -> Callable[[Any, int, int], int]:
-    """What libbpf calls for each event; it stops libbpf when there are enough."""
+def _statistics(ring: _Ring) -> RingStatistics:
+    pointer = lib.ring_buffer__ring(ring.pointer, 0)
+    return RingStatistics(
+        ring.name,
+        int(lib.ring__size(pointer)),
+        int(lib.ring__avail_data_size(pointer)),
+        int(lib.ring__consumer_pos(pointer)),
+        int(lib.ring__producer_pos(pointer)),
+    )
+
+
+def _callback(map: Map[Any, Any], schema: Any, collected: Collector[Any], with_map: bool) -> Any:
+    """What libbpf calls for each event of a map; it stops libbpf when there are enough."""
     events, append, string_at = collected.events, collected.events.append, ctypes.string_at
-    decode = None if schema is None else schema.decode
+    decode = bytes if schema is None else checked_schema(map, schema).decode
+    make: Callable[[bytes], Any] = decode
+    if with_map:
+
+        def make(data: bytes) -> Any:
+            return map, decode(data)
 
     def take(_context: Any, address: int, size: int) -> int:
         try:
-            data = string_at(address, size)
-            append(data if decode is None else decode(data))
+            append(make(string_at(address, size)))
         except BaseException as error:
             collected.keep(error)
         return -errno.EAGAIN if collected.error is not None or len(events) >= ENOUGH else 0
 
-    return take
+    return callback_class("ring_buffer_sample_fn")(take)

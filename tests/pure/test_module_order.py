@@ -72,6 +72,7 @@ ORDER = [
     "elf",
     "object_pins",
     "object",
+    "_async",
     "_reader",
     "_ring",
     "_perf_open",

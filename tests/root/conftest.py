@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -15,7 +16,8 @@ import pytest
 
 from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link, library_version
 
-from ..conftest import lacking
+from ..conftest import Compile, lacking
+from .getppid import READERS, SOURCE, Make, choose, reader, running
 from .tool import LOAD, SLOW_LOAD, Tool
 
 #: Called through ctypes, so that a test knows the first argument: an address.
@@ -128,3 +130,26 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def getppid_object(compile_bpf: Compile) -> Path:
+    """The object of getppid.py."""
+    return compile_bpf(SOURCE)
+
+
+@pytest.fixture(params=READERS)
+def make_reader(
+    request: pytest.FixtureRequest, getppid_object: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Make]:
+    """A function that opens a reader, of each kind, of the events of this process's getppid."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})  # one CPU's buffer: the events are in order
+    with running(getppid_object, choose(request.param, monkeypatch)) as obj:
+        yield partial(reader, obj, request.param)
+    os.sched_setaffinity(0, before)
+
+
+def number_of_fds() -> int:
+    """How many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
