@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from . import kernel
 from ._ffi import lib, library_version
-from ._handle import Handle
 from ._types import struct_class
 from .attach import attach_all
 from .btf import Btf
