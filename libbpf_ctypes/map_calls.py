@@ -188,6 +188,8 @@ class Calls(Entries, Generic[K, V]):
 
     def _exact(self, key: bytes) -> bytes:
         size = self._entries().key.size
+        if not size:
+            self._fail("look up", None, errno.EOPNOTSUPP)
         if len(key) != size:
             reason = f"the key has {len(key)} bytes, and the map's have {size}"
             raise BpfError(f"look up in {self.name}", errno.EINVAL, reason)

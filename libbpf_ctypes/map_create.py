@@ -12,7 +12,7 @@ from .errors import BpfError
 from .in_kernel import check_u32
 from .kernel import privilege_hint
 from .log import calling
-from .map_types import INDEXED, STORAGES, named
+from .map_types import INDEXED, NUMBERED, STORAGES, named
 
 
 def create_map(
@@ -45,7 +45,7 @@ def create_map(
 def _size(operation: str, kind: MapType, what: str, spec: Any, size: int | None) -> int:
     """The bytes of a key or value: as given, as its type says, or as the map type demands."""
     if size is None and spec is None:
-        fixed = kind in INDEXED or kind in STORAGES
+        fixed = kind in NUMBERED or kind in STORAGES
         return 4 if (fixed if what == "key" else kind in _DESCRIPTOR_VALUES) else 0
     if spec is None:
         return size or 0

@@ -115,6 +115,8 @@ class Entries:
         entry = "" if key is None else f" {key!r:.80}"
         operation = f"{what}{entry} in map {self.name}"
         kind = self._entries().type
+        if kind == MapType.SOCKMAP and code == errno.EINVAL and "delete" in what:
+            code = errno.ENOENT  # as the other types say it
         if code == errno.ENOENT:
             empty = key is None
             reason = "it is empty" if empty else "there is no such key"
@@ -137,7 +139,7 @@ class Entries:
 
     def _take(self, key: Any, raw: bytes | None, flags: int = 0) -> bytes:
         """Looks up and deletes; in two calls where the kernel has no single one."""
-        what = "take" if key is None else "look up and delete"
+        what = "pop" if key is None else "look up and delete"
         buffer = self._entries().buffer()
         calls = self._entries().calls
         try:
@@ -278,6 +280,8 @@ def _explanation(code: int, kind: MapType, entries: int, what: str) -> tuple[str
             return f"a map of type {kind.name} has no keys", f"It can {can}."
         if kind in STORAGES:
             return reason, "Its entries are found by file descriptor only."
+        if kind in INDEXED and "look up" in what:
+            return f"the kernel does not tell what is in a map of type {kind.name}", ""
         return reason, ""
     if code == errno.E2BIG:
         if kind in INDEXED:
@@ -285,10 +289,11 @@ def _explanation(code: int, kind: MapType, entries: int, what: str) -> tuple[str
         return f"it is full: {entries} entries", "Set max_entries before it is created."
     if code == errno.EEXIST:
         return "the key is there already", ""
-    if code == errno.EINVAL and what == "delete" and kind in INDEXED:
+    if code == errno.EINVAL and what == "delete" and kind in FULL:
         return "an array's entries cannot be deleted", "Write zeros instead."
     if code == errno.ENOSPC and kind in (MapType.SOCKMAP, MapType.SOCKHASH):
-        return "", "Sockets are read as cookies, from a map with values of 8 bytes."
+        hint = "From one with values of 8 bytes sockets are read as cookies."
+        return "the kernel does not tell which sockets are in it", hint
     if code in (errno.EPERM, errno.EACCES):
         frozen = "It is frozen, or read-only or write-only for this process."
         return "", kernel.privilege_hint() if kernel.missing_capabilities() else frozen

@@ -11,7 +11,7 @@ from .enums import MapType, UpdateFlag
 from .errors import BpfError, NotFoundError
 from .map_calls import Calls, K, V
 from .map_entries import UNSUPPORTED
-from .map_types import FULL, KEYLESS, NO_ENTRIES
+from .map_types import FULL, INDEXED, KEYLESS, NO_ENTRIES
 
 _D = TypeVar("_D")
 _NONE: Any = object()
@@ -64,7 +64,7 @@ class MapMapping(Calls[K, V], MutableMapping[K, V]):
         try:
             return any(True for _ in self._raw_keys())
         except BpfError as error:
-            if error.errno in UNSUPPORTED:
+            if error.errno in (*UNSUPPORTED, errno.ENOSPC):  # ENOSPC: sockets without cookies
                 return True
             raise
 
@@ -95,7 +95,7 @@ class MapMapping(Calls[K, V], MutableMapping[K, V]):
         """
         try:
             if key is _NONE:
-                self._require_keyless("take")
+                self._require_keyless("pop")
                 return self._entries().value.decode(self._take(None, None))
             return self.lookup_and_delete_elem(key)
         except NotFoundError:
@@ -112,7 +112,7 @@ class MapMapping(Calls[K, V], MutableMapping[K, V]):
                 return key, layout.value.decode(self._take(key, raw))
             except NotFoundError:  # gone meanwhile
                 continue
-        raise NotFoundError(f"take an entry of map {self.name}", errno.ENOENT, "it is empty")
+        raise NotFoundError(f"pop an entry of map {self.name}", errno.ENOENT, "it is empty")
 
     def clear(self) -> None:
         """Deletes the entries that are there; what comes meanwhile may stay."""
@@ -124,7 +124,9 @@ class MapMapping(Calls[K, V], MutableMapping[K, V]):
                 except NotFoundError:
                     break
             return
-        for raw in self._raw_keys():
+        sparse = layout.type in INDEXED and layout.type not in FULL
+        indexes = map(layout.key.encode, range(layout.max_entries))
+        for raw in indexes if sparse else self._raw_keys():
             with suppress(NotFoundError):  # gone meanwhile
                 self._delete(layout.key.decode(raw), raw)
 

@@ -31,6 +31,8 @@ INDEXED = frozenset(
     | {T.ARRAY_OF_MAPS, T.DEVMAP, T.SOCKMAP, T.CPUMAP, T.XSKMAP, T.REUSEPORT_SOCKARRAY}
     | {T.STRUCT_OPS, T.INSN_ARRAY}
 )
+#: The key is a number of 32 bits.
+NUMBERED = INDEXED | {T.STACK_TRACE, T.DEVMAP_HASH}
 #: Every index has a value, always.
 FULL = frozenset((T.ARRAY, T.PERCPU_ARRAY, T.STRUCT_OPS, T.INSN_ARRAY))
 OF_MAPS = frozenset((T.ARRAY_OF_MAPS, T.HASH_OF_MAPS))
@@ -144,7 +146,7 @@ def key_type(kind: MapType, size: int, btf: CType | None, why: str = "") -> Elem
         btf: the C type, where it is known.
         why: why it is not, for the error.
     """
-    if kind in INDEXED and size == 4:
+    if kind in NUMBERED and size == 4:
         return elements.integer(4)
     if kind in STORAGES and size == 4:
         return descriptor()

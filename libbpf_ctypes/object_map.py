@@ -88,10 +88,10 @@ class ObjectMap(Part, Map[K, V]):
         Raises: BpfError before load(). Source: ``bpf_map__fd`` (libbpf 0.0.1).
         """
         fd = int(lib.bpf_map__fd(self))
+        operation = f"use map {self.name}"
+        if self._parent._prepared and not self.autocreate:  # libbpf 1.5 gives a placeholder
+            raise BpfError(operation, errno.EBADF, "it was not created: autocreate is off")
         if fd < 0:
-            operation = f"use map {self.name}"
-            if self._parent.loaded:
-                raise BpfError(operation, errno.EBADF, "it was not created: autocreate is off")
             raise BpfError(operation, errno.EBADF, "the object is not loaded", hint=_LOAD)
         return fd
 
