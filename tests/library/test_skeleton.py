@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from libbpf_ctypes import BpfObject, Skeleton
 from libbpf_ctypes.skeleton_source import skeleton_source
 
 from ..conftest import Compile, lacking
-from ..pure.helpers import ROOT, run_tool
+from ..pure.helpers import ROOT, run_python, run_tool
 from .bad_objects import BAD
 from .skeletons import SOURCE
 
@@ -318,6 +319,40 @@ __attribute__((section("kprobe"), used)) int P(void *c) { return c == 0 && V; }
         assert skel.content() == content
         assert len(vars(skel.programs)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.py"]
+
+
+#: Of an object with one byte changed, each in a process of its own: what libbpf opens.
+DAMAGED = """
+import ast, itertools, json, pathlib, sys
+from libbpf_ctypes import BpfError, BpfObject
+from libbpf_ctypes.skeleton_source import skeleton_source
+from tests.library import damaged
+
+def write(data):
+    try:
+        with BpfObject.open(data) as obj:
+            ast.parse(skeleton_source(obj, "damaged.bpf.o", "libbpf_ctypes"))
+    except BpfError as error:
+        return "refused" if str(error) else "refused without a word"
+    except BaseException as error:
+        return repr(error)
+    return "written"
+
+whole = pathlib.Path(sys.argv[1]).read_bytes()
+variants = [data for _, data in itertools.islice(damaged.corrupted(whole), 150)]
+opened = [data for data in variants if damaged.outcome(data) == "opened"]
+damaged.use = write
+print(json.dumps([damaged.outcome(data) for data in opened]))
+"""
+
+
+def test_damaged_objects(object_file: Path) -> None:
+    done = run_python(DAMAGED, object_file)
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout)
+    assert len(outcomes) > 50
+    assert set(outcomes) <= {"written", "refused"}
+    assert "written" in outcomes
 
 
 def test_what_is_wrong_with_the_words(object_file: Path) -> None:

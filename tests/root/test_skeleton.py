@@ -17,6 +17,7 @@ from libbpf_ctypes import BpfError, ClosedError, RingBuffer
 from ..conftest import Compile
 from ..library.skeletons import SOURCE
 from ..library.test_skeleton import load, write
+from ..program_types import HEAD, STRUCT_OPS
 from ..pure.helpers import PACKAGE
 from .conftest import LIBC
 
@@ -116,6 +117,22 @@ char LICENSE[] __attribute__((section("license"), used)) = "GPL";
         with pytest.raises(BpfError, match="no_such_tracepoint"):
             skel.attach()
         assert list(vars(skel.links).items()) == [("good", None), ("bad", None)]
+
+
+def test_a_struct_ops_map_is_attached(compile_bpf: Compile, tmp_path: Path) -> None:
+    source = (HEAD + STRUCT_OPS).replace('"program_types"', '"skeleton_ops"')
+    path = compile_bpf(source, "-Wno-unused-parameter", name="ops.o")
+    module: Any = load(write(path, tmp_path / "ops.py").path)
+    known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+    with module.Ops.open() as skel:
+        assert dict.fromkeys(("program", "congestion")).items() <= vars(skel.links).items()
+        skel.load()
+        skel.attach()
+        assert skel.links.congestion is not None
+        assert "skeleton_ops" in known.read_text().split()
+        skel.detach()
+        assert skel.links.congestion is None
+        assert "skeleton_ops" not in known.read_text().split()
 
 
 TOOL = """
