@@ -81,10 +81,10 @@ class Calls(Entries, Generic[K, V]):
         return key, one
 
     def _annotations(self) -> tuple[str, str]:
-        """The types as Python source, for Map[K, V]; "Any" where there are several."""
+        """The types as Python source, for Map[K, V]; "Any": several, "None": it has none."""
         kind = self.type
         if kind in NO_ENTRIES:
-            return "Any", "Any"
+            return "None", "None"
         key, one = self._types()
         return key.annotation, "Any" if kind in PER_CPU else one.annotation
 

@@ -177,11 +177,9 @@ class Map(MapMapping[K, V]):
 
 
 class _Holder(Descriptor):
-    """The descriptor, which the map and its typed() twins share, and what reads through it."""
+    """The descriptor, which the map and its typed() twins share."""
 
-    def __init__(self, fd: int) -> None:
-        self.name = ""
-        super().__init__(fd)
+    name = ""
 
     def __repr__(self) -> str:
         return f"<OpenMap {self.name}{' (closed)' if self.closed else ''}>"

@@ -16,6 +16,7 @@ from .layout import Structs, has_types
 from .log import calling
 from .map_calls import K, V
 from .map_elements import file_descriptor
+from .map_types import OF_MAPS
 from .maps import Map
 from .pinning import encoded_path, pin_hint
 
@@ -237,7 +238,7 @@ class ObjectMap(Part, Map[K, V]):
 
         Source: ``bpf_map__inner_map`` (libbpf 0.4), ``bpf_map__set_inner_map_fd`` (0.0.1).
         """
-        found = self._get("inner_map")
+        found = self._get("inner_map") if self.type in OF_MAPS else None
         if not found:
             return None
         # libbpf's setters would crash on it: it belongs to no object.

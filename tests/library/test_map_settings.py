@@ -170,7 +170,7 @@ def test_what_an_older_libbpf_lacks_is_named(obj: BpfObject) -> None:
         ("arrays", ("Any", "Any")),
         ("flags", ("bool", "int")),
         ("outer", ("int", "Any")),
-        ("ring", ("Any", "Any")),
+        ("ring", ("None", "None")),
     ],
 )
 def test_python_types_for_a_skeleton(obj: BpfObject, name: str, types: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from libbpf_ctypes import (
     MapFlag,
     MapType,
     NotFoundError,
+    RingBuffer,
     UpdateFlag,
     raw,
 )
@@ -83,8 +84,16 @@ struct {
 	__uint(value_size, 8 * 32);
 } stacks SEC(".maps");
 
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+
 SEC("raw_tp")
-int program(void *ctx) { return bpf_get_stackid(ctx, &stacks, 0); }
+int program(void *ctx)
+{
+	char event[8] = "event";
+
+	bpf_ringbuf_output(&ring, event, sizeof(event), 0);
+	return bpf_get_stackid(ctx, &stacks, 0);
+}
 char LICENSE[] SEC("license") = "GPL";
 """
 
@@ -514,6 +523,17 @@ def test_struct_ops(obj: BpfObject) -> None:
         assert list(made) == [0]
         assert len(made.lookup(bytes(4))) == size
         assert told(lambda: made.__setitem__(0, bytes(size))).errno == errno.EINVAL
+
+
+def test_a_reader_of_a_map_without_object(obj: BpfObject) -> None:
+    with Map.open_id(obj.maps["ring"].id) as opened:
+        reader = RingBuffer(opened)
+        raw.bpf_prog_test_run_opts(obj.programs["program"].fd, raw.bpf_test_run_opts())
+        assert reader.poll(1) == [b"event\0\0\0"]
+        with pytest.raises(BpfError) as caught:
+            RingBuffer(opened)
+        assert caught.value.errno == errno.EBUSY
+    assert reader.closed
 
 
 @pytest.mark.parametrize("kind", [MapType.RINGBUF, MapType.USER_RINGBUF, MapType.ARENA])
