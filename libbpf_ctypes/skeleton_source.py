@@ -17,7 +17,7 @@ from ._btf import Kind
 from ._ffi import lib
 from .declare import type_name
 from .enums import MapType
-from .map_types import PER_CPU
+from .map_types import NO_ENTRIES, PER_CPU
 from .object import BpfObject
 from .object_map import ObjectMap
 from .skeleton_events import TYPES, Event, Names, event_block, event_source, event_structs
@@ -146,6 +146,9 @@ def _map_type(entry: ObjectMap[Any, Any], records: Mapping[str, str]) -> str:
 
 def _map_hints(entry: ObjectMap[Any, Any], records: Mapping[str, str]) -> Iterator[str]:
     """The types of keys and values, as Python has them."""
+    if entry.type in NO_ENTRIES:  # not Any, by which readers would not know what they give
+        yield from ("bytes", "bytes")
+        return
     kinds, hints = entry._c_types(), entry._annotations()
     for number, (kind, hint) in enumerate(zip(kinds, hints)):
         # Values of several CPUs are read as a list, and written as one, too: Any.

@@ -28,6 +28,28 @@ struct none { __u32 index; };
 struct key { __u32 cpu; };
 struct only_functions { __u32 x; };
 
+struct odd {
+	__u32 low : 3, high : 5;
+	union { __u32 number; __u8 raw[4]; };
+	struct { __u16 inside; };
+	float ratio;
+	double ratios[2];
+	int grid[2][3];
+	char names[2][4];
+	void *pointer;
+	int (*function)(int);
+	struct forward *unknown;
+	enum { MINUS = -1, PLUS } sign;
+	struct { __u64 x; } point;
+	unsigned __int128 wide;
+	struct call *call;
+};
+const struct odd *const odd_layout = 0;
+struct rest { __u32 size; __u8 data[]; };
+const struct rest *const rest_layout = 0;
+struct empty {};
+const struct empty *const empty_layout = 0;
+
 const volatile __u32 target_pid = 0;
 const volatile bool quiet = false;
 __s64 offset = -1;
@@ -50,6 +72,13 @@ struct {
 	__type(key, struct key);
 	__type(value, struct none);
 } Map SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 4);
+	__type(key, char[8]);
+	__type(value, struct none);
+} per_cpu SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

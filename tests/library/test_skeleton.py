@@ -238,6 +238,12 @@ def test_records_of_the_structs_that_variables_and_maps_name(module: Any) -> Non
     assert module.NONE.decode(b"\3\0\0\0").index == 3
     assert module.KEY.size == 4
     assert module.MAP.decode(bytes(8)).str == 0
+    odd = module.ODD.decode(bytes(range(module.ODD.size)))
+    assert (odd.bits_0, odd.union_4, odd.inside) == (b"\0", bytes(range(4, 8)), 0x0908)
+    assert (len(odd.ratios), [len(row) for row in odd.grid], len(odd.names)) == (2, [3, 3], 2)
+    assert isinstance(odd.wide, int) and isinstance(odd.ratio, float)
+    assert module.REST.decode(b"\1\0\0\0").size == 1
+    assert module.EMPTY.size == 0
     assert module.LINK.decode(b"\1\0\0\0\2\0\0\0")["class"] == 2
 
 
@@ -264,6 +270,19 @@ def test_bad_objects(what: str, tmp_path: Path, compile_bpf: Compile) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_newer_than_this(compile_bpf: Compile, folder: Path) -> None:
+    source = """
+struct { int (*type)[999]; int (*max_entries)[1]; int *key; int *value; }
+newer __attribute__((section(".maps"), used));
+__attribute__((section("no_such_section/x"), used)) int probe(void *c) { return c == 0; }
+"""
+    module: Any = load(write(compile_bpf(source, name="new.o"), folder / "newer.py").path)
+    with module.New.open() as skel:
+        assert skel.maps.newer.type == 999
+        assert skel.programs.probe.section == "no_such_section/x"
+        assert vars(skel.links) == {"probe": None}
 
 
 def test_an_object_without_btf(bare_file: Path, folder: Path) -> None:
