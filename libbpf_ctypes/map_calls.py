@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from ._ffi import lib
-from ._types import struct_class
 from .elements import ElementType
 from .enums import MapFlag, MapType
-from .errors import BpfError, NotFoundError
+from .errors import BpfError
 from .map_elements import per_cpu
-from .map_entries import CALLS, MAX_BATCH, UNSUPPORTED, Entries, Layout
+from .map_entries import CALLS, Entries, Layout
 from .map_types import KEYLESS, NO_ENTRIES, OF_MAPS, PER_CPU, key_type, named, value_type
+
+#: BPF_F_CPU and BPF_F_ALL_CPUS (Linux 6.19): values of one CPU in a per-CPU map.
+_ONE_CPU = 8 | 16
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,7 +79,7 @@ class Calls(Entries, Generic[K, V]):
                 else named(given_value, sizes[1], key=False)
             )
         except (ValueError, TypeError) as error:
-            raise BpfError(f"type map {self.name}", errno.EINVAL, _words(error)) from None
+            raise BpfError(f"type map {self.name}", errno.EINVAL, words(error)) from None
         return key, one
 
     def _annotations(self) -> tuple[str, str]:
@@ -124,6 +126,16 @@ class Calls(Entries, Generic[K, V]):
         key, value = layout.key.decode, layout.value.decode
         return ((key(k), value(v)) for k, v in self._raw_items())
 
+    def _flags(self, what: str, flags: int) -> int:
+        """The flags of a call. Raises: BpfError: C would cut them, or values have another size."""
+        operation = f"{what} in map {self.name}"
+        if not 0 <= flags < 1 << 64:
+            raise BpfError(operation, errno.ERANGE, f"the flags are out of range: {flags}")
+        if flags & _ONE_CPU and self._entries().type in PER_CPU:
+            reason = "flags for the value of one CPU (BPF_F_CPU, BPF_F_ALL_CPUS) are not supported"
+            raise BpfError(operation, errno.EOPNOTSUPP, reason)
+        return int(flags)
+
     # --- single entries
 
     def lookup_elem(self, key: K, flags: int = 0) -> V:
@@ -134,6 +146,7 @@ class Calls(Entries, Generic[K, V]):
         Source: ``bpf_map_lookup_elem_flags`` (libbpf 0.0.2).
         """
         raw = self._key("look up", key)
+        flags = self._flags("look up", flags)
         return cast(V, self._entries().value.decode(self._lookup(key, raw, flags)))
 
     def update_elem(self, key: K, value: V, flags: int = 0) -> None:
@@ -145,6 +158,7 @@ class Calls(Entries, Generic[K, V]):
         Source: ``bpf_map_update_elem`` (libbpf 0.0.1); Linux 3.18.
         """
         raw = self._key("write", key)
+        flags = self._flags("write", flags) if flags else 0
         self._update(key, raw, self._value("write", value), flags)
 
     def lookup_and_delete_elem(self, key: K, flags: int = 0) -> V:
@@ -154,6 +168,7 @@ class Calls(Entries, Generic[K, V]):
         Source: ``bpf_map_lookup_and_delete_elem_flags`` (libbpf 0.6); Linux 5.14.
         """
         raw = self._key("look up and delete", key)
+        flags = self._flags("look up and delete", flags)
         return cast(V, self._entries().value.decode(self._take(key, raw, flags)))
 
     def lookup(self, key: bytes, flags: int = 0) -> bytes:
@@ -169,7 +184,7 @@ class Calls(Entries, Generic[K, V]):
             hint = "lookup_percpu() does."
             reason = "a per-CPU map has several values"
             raise BpfError(f"look up in {self.name}", errno.EINVAL, reason, hint=hint)
-        return self._lookup(key, self._exact(key), flags)
+        return self._lookup(key, self._exact(key), self._flags("look up", flags))
 
     def lookup_percpu(self, key: bytes) -> list[bytes]:
         """The bytes of KEY's value on each possible CPU, in order of CPU numbers.
@@ -224,7 +239,7 @@ class Calls(Entries, Generic[K, V]):
         Source: ``bpf_map_update_elem`` without a key; Linux 4.20, bloom filters 5.16.
         """
         self._require_keyless("push")
-        self._update(None, None, self._value("push", value), flags, "push")
+        self._update(None, None, self._value("push", value), self._flags("push", flags), "push")
 
     def peek(self) -> V:
         """The next value of a queue or stack, which stays in it.
@@ -243,121 +258,7 @@ class Calls(Entries, Generic[K, V]):
         if kind == MapType.BLOOM_FILTER and what != "push":
             self._fail(what, None, errno.EOPNOTSUPP)
 
-    # --- many entries
 
-    def lookup_batch(self, size: int = 0, flags: int = 0) -> Iterator[list[tuple[K, V]]]:
-        """All entries, in lists of what one call of the kernel brings.
-
-        Args:
-            size: entries of a list; 0: as many as is good. A hash gives whole buckets:
-                more at once where one holds more.
-            flags: UpdateFlag.LOCK.
-
-        Returns: an iterator of lists of (key, value), as items() otherwise.
-        Raises: BpfError.
-        Source: ``bpf_map_lookup_batch`` (libbpf 0.0.8); Linux 5.6, per-CPU arrays 5.13. Maps
-            without it are read one by one.
-        """
-        return self._typed_batches("lookup_batch", size, flags)
-
-    def lookup_and_delete_batch(self, size: int = 0, flags: int = 0) -> Iterator[list[tuple[K, V]]]:
-        """All entries of a hash map, each deleted when it is read: no update is lost.
-
-        Args, Returns: as of lookup_batch(). What was not asked for any more stays.
-        Raises: BpfError. Source: ``bpf_map_lookup_and_delete_batch`` (libbpf 0.0.8); Linux 5.6.
-            Other types are read and deleted one by one.
-        """
-        return self._typed_batches("lookup_and_delete_batch", size, flags)
-
-    def _typed_batches(self, call: str, size: int, flags: int) -> Iterator[list[Any]]:
-        layout = self._entries()
-        self._require_keys("read a batch")
-        if size < 0:
-            raise BpfError(f"read map {self.name}", errno.EINVAL, f"{size} is no size of a batch")
-        key, value = layout.key.decode, layout.value.decode
-        came = False
-        for batch in self._batches(call, size, flags):
-            came = True
-            if batch:
-                yield [(key(k), value(v)) for k, v in batch]
-        if came:
-            return
-        take = call == "lookup_and_delete_batch"
-        batch = []
-        for raw in self._raw_keys():
-            try:
-                found = self._take(key(raw), raw) if take else self._lookup(key(raw), raw, flags)
-            except NotFoundError:
-                continue
-            batch.append((raw, found))
-            if len(batch) == (size or MAX_BATCH):
-                yield [(key(k), value(v)) for k, v in batch]
-                batch = []
-        if batch:
-            yield [(key(k), value(v)) for k, v in batch]
-
-    def update_batch(self, entries: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> int:
-        """Writes many entries, with few calls of the kernel.
-
-        Args:
-            entries: a mapping, or pairs of key and value. If one does not fit, none is written.
-            flags: an UpdateFlag; Linux takes LOCK alone here, with another one each entry
-                is written by itself.
-
-        Returns: how many were written.
-        Raises: BpfError: the reason says how many were written before.
-        Source: ``bpf_map_update_batch`` (libbpf 0.0.8); Linux 5.6. Maps without it are
-            written one by one.
-        """
-        pairs = entries.items() if isinstance(entries, Mapping) else entries
-        raw = [(self._key("write", k), self._value("write", v)) for k, v in pairs]
-        return self._write_batch("write a batch", raw, "update_batch", flags)
-
-    def delete_batch(self, keys: Iterable[K]) -> int:
-        """Deletes many entries, with few calls of the kernel.
-
-        Args: keys: those that are not there are left out.
-        Returns: how many were deleted.
-        Raises: BpfError: the reason says how many were deleted before.
-        Source: ``bpf_map_delete_batch`` (libbpf 0.0.8); Linux 5.6. Maps without it: one by one.
-        """
-        raw = [(self._key("delete", key), b"") for key in keys]
-        return self._write_batch("delete a batch", raw, "delete_batch", 0)
-
-    def _write_batch(
-        self, what: str, pairs: list[tuple[bytes, bytes]], call: str, flags: int
-    ) -> int:
-        """Writes, or deletes where the function does; the kernel stops at the first error."""
-        write, function = call == "update_batch", getattr(CALLS, call)
-        opts = struct_class("bpf_map_batch_opts")(elem_flags=flags) if flags else None
-        at = done = 0
-        single, decode = False, self._entries().key.decode
-        while at < len(pairs):
-            part = pairs[at : at + (1 if single else MAX_BATCH)]
-            count = ctypes.c_uint32(len(part))
-            arguments: list[Any] = [b"".join(key for key, _ in part)]
-            arguments += [b"".join(value for _, value in part)] if write else []
-            try:
-                if not single:
-                    self._call(what, None, function, *arguments, ctypes.byref(count), opts)
-                elif write:
-                    self._update(decode(part[0][0]), *part[0], flags)
-                else:
-                    self._delete(decode(part[0][0]), part[0][0])
-            except BpfError as error:
-                if single or count.value >= len(part):  # as it was: the kernel did not begin
-                    count.value = 0
-                if isinstance(error, NotFoundError) and not write:
-                    at += 1  # the one that is gone
-                elif error.errno in UNSUPPORTED and not single:
-                    single = True
-                else:
-                    error.strerror = f"{error.strerror} ({done + count.value} of {len(pairs)} done)"
-                    raise
-            at, done = at + count.value, done + count.value
-        return done
-
-
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """The text of an error that becomes the reason of another one."""
     return (error.strerror or "") if isinstance(error, BpfError) else str(error)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast, overload
 
 from .enums import MapType, UpdateFlag
 from .errors import BpfError, NotFoundError
-from .map_calls import Calls, K, V
+from .map_batches import Batches
+from .map_calls import K, V
 from .map_entries import UNSUPPORTED
 from .map_types import FULL, INDEXED, KEYLESS, NO_ENTRIES
 
@@ -17,7 +18,7 @@ _D = TypeVar("_D")
 _NONE: Any = object()
 
 
-class MapMapping(Calls[K, V], MutableMapping[K, V]):
+class MapMapping(Batches[K, V], MutableMapping[K, V]):
     """Base of Map: the operations of a dict."""
 
     __eq__ = object.__eq__

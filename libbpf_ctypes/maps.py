@@ -44,11 +44,13 @@ class Map(MapMapping[K, V]):
     - **Storage** of sockets, inodes, tasks and cgroups is found by file or file descriptor.
     - **Ring buffers** and arenas have no entries.
 
-    Iteration survives that programs or threads insert and delete meanwhile, and it ends:
-    each entry comes at most once, and what was there all the time comes. ``items()`` and
-    ``values()`` read keys and values together where the kernel can. A missing key raises
-    NotFoundError, which is a KeyError; all else BpfError. Two maps are equal if they are the
-    same Python object.
+    Iteration survives that programs or threads insert and delete meanwhile, and it ends: each
+    entry comes at most once, and in hash maps (Linux 5.6) and arrays all that is there all
+    the time comes; in other maps some may be left out if many are deleted meanwhile.
+    ``items()`` and ``values()`` read keys and values together where the kernel can.
+
+    A missing key raises NotFoundError, which is a KeyError; all else BpfError. Two maps are
+    equal if they are the same Python object.
 
     MutableMapping's ``update()`` writes a whole mapping; the kernel's calls with their flags
     are lookup_elem(), update_elem(), lookup_and_delete_elem() and the ``_batch`` methods;

@@ -51,6 +51,7 @@ ORDER = [
     "map_types",
     "map_entries",
     "map_calls",
+    "map_batches",
     "map_mapping",
     "map_create",
     "maps",

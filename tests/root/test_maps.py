@@ -25,6 +25,7 @@ from libbpf_ctypes import (
     OpenMap,
     Program,
     UpdateFlag,
+    raw,
 )
 
 from ..conftest import Compile
@@ -143,6 +144,17 @@ def test_flags_of_an_update(counts: Map[int, int]) -> None:
     assert counts.lookup_elem(1) == 12
     assert told(lambda: counts.update_elem(1, 1, 1 << 20)).errno == errno.EINVAL
     assert told(lambda: counts.lookup_elem(1, UpdateFlag.LOCK)).errno == errno.EINVAL
+    for flags in (-1, 1 << 64):  # which C would take for no flags
+        for use in (
+            lambda flags=flags: counts.update_elem(1, 1, flags),
+            lambda flags=flags: counts.lookup_elem(1, flags),
+            lambda flags=flags: counts.lookup(bytes(4), flags),
+            lambda flags=flags: counts.lookup_and_delete_elem(1, flags),
+            lambda flags=flags: counts.update_batch({1: 1}, flags),
+            lambda flags=flags: list(counts.lookup_batch(flags=flags)),
+        ):
+            assert told(use).errno == errno.ERANGE
+    assert counts[1] == 12
 
 
 def test_a_full_map(counts: Map[int, int]) -> None:
@@ -185,12 +197,12 @@ def test_the_bytes_themselves(counts: Map[Any, Any]) -> None:
     counts[key] = value
     assert counts[7] == 9
     assert counts.lookup(key) == value
-    raw = counts.typed(key=bytes, value=bytes)
-    assert dict(raw) == {key: value}
-    assert raw[key] == value
+    plain = counts.typed(key=bytes, value=bytes)
+    assert dict(plain) == {key: value}
+    assert plain[key] == value
     error = told(lambda: counts.lookup(bytes(5)))
     assert (error.errno, "5 bytes" in str(error)) == (errno.EINVAL, True)
-    error = told(lambda: raw.__setitem__(7, 1))
+    error = told(lambda: plain.__setitem__(7, 1))
     assert "it takes 4 bytes, not int; typed() gives it a type" in str(error)
 
 
@@ -335,8 +347,8 @@ def test_types_come_from_btf(obj: BpfObject) -> None:
     (key,) = places
     assert (key.kind, key.number, key.comm) == (1, 2, "bash")
     assert places[key] == -5
-    raw = places.typed(key=bytes)
-    assert list(raw) == [struct.pack("=B7xQ16s", 1, 2, b"bash")], "padding is zeros"
+    plain = places.typed(key=bytes)
+    assert list(plain) == [struct.pack("=B7xQ16s", 1, 2, b"bash")], "padding is zeros"
     assert told(lambda: places.__setitem__(key, 1 << 31)).errno == errno.ERANGE
     error = told(lambda: places.__setitem__({"kind": 1}, 1))
     assert "number" in str(error)
@@ -379,6 +391,9 @@ def test_values_of_cpus(obj: BpfObject) -> None:
         error = told(lambda wrong=wrong: traffics.__setitem__(443, wrong))
         assert f"{len(wrong)} values came for {CPUS} possible CPUs" in str(error)
     assert told(lambda: traffics.lookup(bytes(2))).errno == errno.EINVAL
+    one_cpu = raw.BPF_F_CPU | 1 << 32
+    assert told(lambda: traffics.lookup_elem(443, one_cpu)).errno == errno.EOPNOTSUPP
+    assert told(lambda: traffics.update_elem(443, values, one_cpu)).errno == errno.EOPNOTSUPP
     assert len(traffics.lookup_percpu(struct.pack("=H", 443))) == CPUS
     assert traffics.pop(443)[0].bytes == 0
     assert not traffics
