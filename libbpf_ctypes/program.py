@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .source_lines import FunctionInfo, LineInfo
 
 _INSTRUCTION = 8  # bytes
+_MAX_LOG = (1 << 30) - 1  # the kernel's limit
 
 
 class Program(Attachable, InKernel, Part):
@@ -206,7 +207,8 @@ class Program(Attachable, InKernel, Part):
     def log_size(self) -> int:
         """Bytes of the buffer that keeps the verifier's log for ``log``; settable, 0: none.
 
-        With one too small for all of it a load with a log level fails (ENOSPC).
+        With one too small for all of it a load with a log level fails (ENOSPC); Linux before
+        6.4 takes none below 128 bytes, and none takes 1 GiB.
 
         Source: ``bpf_program__set_log_buf`` (libbpf 0.7).
         """
@@ -214,7 +216,9 @@ class Program(Attachable, InKernel, Part):
 
     @log_size.setter
     def log_size(self, size: int) -> None:
-        check_u32(f"set log size of program {self.name}", "log size", size)
+        if not 0 <= size <= _MAX_LOG:
+            operation = f"set log size of program {self.name}"
+            raise BpfError(operation, errno.ERANGE, f"{size} is not 0 to {_MAX_LOG}")
         buffer = ctypes.create_string_buffer(size) if size else None
         # ctypes has char * as bytes, which nobody may write to.
         address = ctypes.cast(buffer, ctypes.c_char_p) if buffer is not None else None

@@ -64,7 +64,7 @@ class Variable:
     def value(self, value: Value) -> None:
         operation = f"set variable {self.name}"
         constant = self._section.name.endswith(".rodata")
-        if self._object._prepared and constant:
+        if constant and (self._object._prepared or self._object._load_tried):
             reason = "it is a constant, and the object is loaded: constants are set before that"
             raise BpfError(operation, errno.EBUSY, reason)
         if isinstance(value, int):

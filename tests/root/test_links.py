@@ -214,6 +214,72 @@ def test_no_map_takes_a_programs_place(obj: BpfObject) -> None:
             other.update_map(some)
 
 
+STRUCT_OPS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct sock;
+struct tcp_congestion_ops {
+	__u32 (*ssthresh)(struct sock *sk);
+	void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
+	__u32 (*undo_cwnd)(struct sock *sk);
+	char name[16];
+};
+
+SEC("struct_ops/ssthresh")
+__u32 ssthresh(void *ctx __attribute__((unused)))
+{
+	return 2;
+}
+
+SEC("struct_ops/cong_avoid")
+void cong_avoid(void *ctx __attribute__((unused)))
+{
+}
+
+SEC("struct_ops/undo_cwnd")
+__u32 undo_cwnd(void *ctx __attribute__((unused)))
+{
+	return 2;
+}
+
+#define CONGESTION(variable) \\
+	SEC(".struct_ops.link") \\
+	struct tcp_congestion_ops variable = { \\
+		.ssthresh = (void *)ssthresh, \\
+		.cong_avoid = (void *)cong_avoid, \\
+		.undo_cwnd = (void *)undo_cwnd, \\
+		.name = "test_links", \\
+	}
+
+CONGESTION(first);
+CONGESTION(second);
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_another_map_takes_its_place(compile_bpf: Compile) -> None:
+    """A TCP congestion control is replaced by another one of its name."""
+    if not has_libbpf("1.2"):  # test_no_map_takes_a_programs_place has that
+        with BpfObject.open(compile_bpf(STRUCT_OPS)) as obj:
+            assert "first" not in obj.maps
+        return
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+    with BpfObject.open(compile_bpf(STRUCT_OPS)) as obj:
+        obj.load()
+        first, second = obj.maps["first"], obj.maps["second"]
+        with first.attach_struct_ops() as link:
+            assert link.info.type is LinkType.STRUCT_OPS
+            assert "test_links" in available.read_text().split()
+            before = repr(link.info.details)
+            link.update_map(second)
+            assert repr(link.info.details) != before
+            with pytest.raises(BpfError, match="Links of this type cannot be updated"):
+                link.update(obj.programs["ssthresh"])
+        assert "test_links" not in available.read_text().split()
+
+
 def test_detached_by_force(obj: BpfObject, in_cgroup: Link, bpffs: Path) -> None:
     in_cgroup.pin(bpffs / "link")
     with Link.open_id(in_cgroup.id) as other:

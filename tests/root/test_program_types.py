@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from libbpf_ctypes.kernel import has_kprobes
 from .. import program_types
 from ..conftest import Compile
 
-#: What is known of the running kernel: with kprobes it is taken for a distribution's.
-KERNEL = "6.12" if has_kprobes() else "bare"
+#: What is known of the running kernel: with kprobes it is taken for one of Debian's.
+RELEASE = tuple(int(number) for number in os.uname().release.split(".")[:2])
+KERNEL = "bare" if not has_kprobes() else "6.1" if RELEASE < (6, 4) else "6.12"
 
 
 @pytest.fixture(scope="session")
