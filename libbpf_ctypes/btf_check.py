@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._btf import MODIFIERS, Kind, RawType, TypeStore, words_at
+from ._btf import MODIFIERS, Kind, RawType, Type, TypeStore, words_at
 from ._ffi import lib
 from .errors import BpfError
 
@@ -20,6 +20,10 @@ _SIZES = {
     Kind.ENUM: (1, 2, 4, 8),
     Kind.ENUM64: (1, 2, 4, 8),
 }
+#: What a member or an element may be.
+_SIZED = (*_SIZES, Kind.PTR, Kind.ARRAY, Kind.STRUCT, Kind.UNION)
+#: Bits between two members: libbpf prints padding for each 8 bytes of them.
+_WIDEST = 8 << 20
 #: How many words the entries behind a type have; which is a type's id, which a name's offset.
 _ENTRIES: dict[Kind, tuple[int, int | None, int | None]] = {
     Kind.STRUCT: (3, 1, 0),
@@ -53,10 +57,12 @@ def require_sound(btf: TypeStore, first: int = 1) -> None:
     for ends in (_COMPOSITE, _SIZE_ENDS):
         graph = {i: [] if kind in ends else to for i, (kind, to) in edges.items()}
         _refuse_circle(graph)
-    sizes: dict[int, int] = {}
+    kinds: dict[int, Type] = {}
     for identity, raw in btf._types(first):
         if raw.kind in _COMPOSITE:
-            _check_members(btf, identity, raw, sizes)
+            _check_members(btf, identity, raw, kinds)
+        if raw.kind == Kind.ARRAY:
+            _sized(btf, identity, words_at(raw.data, 1)[0], kinds)
 
 
 def _inside(raw: RawType) -> tuple[list[int], list[int]]:
@@ -96,15 +102,27 @@ def _refuse_circle(graph: dict[int, list[int]]) -> None:
                 raise _damaged(following, "it is made of itself")
 
 
-def _check_members(btf: TypeStore, identity: int, raw: RawType, sizes: dict[int, int]) -> None:
-    """SIZES: of the types that were looked at before."""
-    words = words_at(raw.data, 3 * raw.vlen)
+def _check_members(btf: TypeStore, identity: int, raw: RawType, kinds: dict[int, Type]) -> None:
+    words, end = words_at(raw.data, 3 * raw.vlen), 0
     for kind, place in zip(words[1::3], words[2::3]):
         bits, offset = (place >> 24, place & 0xFFFFFF) if raw.flag else (0, place)
-        if kind not in sizes:
-            sizes[kind] = btf.type(kind).size
-        if offset + (bits or 8 * sizes[kind]) > 8 * raw.size_or_type:
+        size = 8 * _sized(btf, identity, kind, kinds)
+        after = offset + (bits or size)
+        if after > 8 * raw.size_or_type:
             raise _damaged(identity, "a member lies outside of it")
+        if offset - end > _WIDEST:
+            raise _damaged(identity, "its members are too far apart")
+        end = max(end, after)
+    if 8 * raw.size_or_type - end > _WIDEST:
+        raise _damaged(identity, "its members end far before it")
+
+
+def _sized(btf: TypeStore, identity: int, part: int, kinds: dict[int, Type]) -> int:
+    """The bytes of a member's or an element's type; KINDS: those that were looked up before."""
+    found = kinds.get(part) or kinds.setdefault(part, btf.type(part))
+    if found.kind not in _SIZED:
+        raise _damaged(identity, f"it holds a {found.kind.name}")
+    return found.size
 
 
 def _damaged(identity: int | None, reason: str) -> BpfError:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .errors import BpfError
 
 # include/uapi/linux/capability.h; CAP_PERFMON and CAP_BPF since Linux 5.8
-CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
+CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 
 _KALLSYMS = Path("/proc/kallsyms")
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
@@ -105,13 +105,20 @@ def capabilities() -> int:
     return 0
 
 
-def missing_capabilities() -> list[str]:
-    """Which of CAP_BPF and CAP_PERFMON this process lacks for tracing (CAP_SYS_ADMIN is both)."""
+_CAPABILITIES = {
+    "CAP_BPF": CAP_BPF,
+    "CAP_PERFMON": CAP_PERFMON,
+    "CAP_NET_ADMIN": CAP_NET_ADMIN,
+    "CAP_SYS_ADMIN": CAP_SYS_ADMIN,
+}
+
+
+def missing_capabilities(wanted: tuple[str, ...] = ("CAP_BPF", "CAP_PERFMON")) -> list[str]:
+    """Which of these this process lacks; CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON."""
     held = capabilities()
     if held >> CAP_SYS_ADMIN & 1:
-        return []
-    wanted = {"CAP_BPF": CAP_BPF, "CAP_PERFMON": CAP_PERFMON}
-    return [name for name, bit in wanted.items() if not held >> bit & 1]
+        held |= 1 << CAP_BPF | 1 << CAP_PERFMON
+    return [name for name in wanted if not held >> _CAPABILITIES[name] & 1]
 
 
 def lockdown() -> str:

@@ -44,6 +44,11 @@ OTHERS = {
     "no such member's type": [entry(Kind.STRUCT, 4, 1, 77, 0, name=3, vlen=1)],
     "no such name": [entry(Kind.STRUCT, 4, 1, 1, 0, name=1000, vlen=1)],
     "no such member's name": [entry(Kind.STRUCT, 4, 1000, 1, 0, name=3, vlen=1)],
+    "member far outside": [entry(Kind.STRUCT, 8, 1, 1, 3825205248, name=3, vlen=1)],
+    "member of no size": [entry(Kind.STRUCT, 8, 1, 3, 0, name=3, vlen=1), entry(Kind.FWD, 0)],
+    "elements of no size": [entry(Kind.ARRAY, 0, 3, 1, 4), entry(Kind.FWD, 0)],
+    "integer of no size": [entry(Kind.INT, 0, 32, name=3)],
+    "struct of all memory": [entry(Kind.STRUCT, 0xFFFFFFF0, name=3)],
     "member outside": [entry(Kind.STRUCT, 4, 1, 1, 64, name=3, vlen=1)],
 }
 
@@ -52,7 +57,7 @@ OTHERS = {
 def test_it_is_not_printed(types: list[bytes]) -> None:
     try:
         damaged = btf(*types)
-    except BpfError:  # libbpf 1.3 looks itself
+    except BpfError:  # newer ones look themselves
         assert types not in CIRCLES.values()
         return
     with damaged:
