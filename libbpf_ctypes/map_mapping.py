@@ -33,21 +33,28 @@ class MapMapping(Batches[K, V], MutableMapping[K, V]):
         return cast(V, layout.value.decode(self._lookup(key, raw)))
 
     def __setitem__(self, key: K, value: V) -> None:
-        self.update_elem(key, value)
+        layout = self._layout or self._make_layout()
+        try:
+            raw, data = layout.key.encode(key), layout.value.encode(value)
+        except (ValueError, TypeError, OverflowError):
+            raw, data = self._key("write", key), self._value("write", value)
+        code = self._invoke(layout.calls.update_elem, raw, data, 0)
+        if code < 0:
+            self._fail("write", key, -code)
 
     def __delitem__(self, key: K) -> None:
         self._delete(key, self._key("delete", key))
 
     def __contains__(self, key: object) -> bool:
-        try:
-            if self._entries().type == MapType.BLOOM_FILTER:
-                raw = self._encode("look for", self._entries().value, key)
-                self._call("look for", key, self._entries().calls.lookup_elem, None, raw)
-            else:
-                self._lookup(key, self._key("look up", key))
-        except NotFoundError:
-            return False
-        return True
+        layout = self._entries()
+        if layout.type == MapType.BLOOM_FILTER:
+            arguments: tuple[Any, Any] = None, self._encode("look for", layout.value, key)
+        else:
+            arguments = self._key("look up", key), layout.buffer()
+        code = self._invoke(layout.calls.lookup_elem, *arguments)
+        if code < 0 and code != -errno.ENOENT:
+            self._fail("look up", key, -code)
+        return code >= 0
 
     def __iter__(self) -> Iterator[K]:
         return map(self._entries().key.decode, self._raw_keys())
