@@ -120,7 +120,8 @@ class KernelProbeMethods(AttachableBase):
         """Attaches to many kernel functions at once.
 
         Args:
-            functions: a pattern with ``*`` and ``?``, a list of names, or of addresses.
+            functions: a pattern with ``*`` and ``?`` (from libbpf 1.3 of names in tracefs'
+                available_filter_functions), a list of names, or of addresses.
             retprobe: run at their return.
             session: run at entry and return; the program, of section
                 ``kprobe.session``, decides at entry if also at return (libbpf 1.5,
@@ -133,8 +134,10 @@ class KernelProbeMethods(AttachableBase):
             CONFIG_FPROBE.
         """
         kind = "kprobe.session" if session else "kretprobe.multi" if retprobe else "kprobe.multi"
+        if isinstance(functions, str) and not unique_match and not set(functions) & set("*?"):
+            functions = [functions]  # some libbpf look a pattern up in a list that lacks aliases
         pattern, listed = pattern_or_list(functions)
-        target = pattern or f"{len(listed)} functions"
+        target = pattern or (f"{listed[0]}" if len(listed) == 1 else f"{len(listed)} functions")
         operation = f"attach {kind} to {target}"
         if session:
             require_libbpf(operation, "1.5", "kprobe.session")

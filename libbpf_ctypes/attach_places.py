@@ -59,7 +59,8 @@ class PlaceMethods(AttachableBase):
 
         Args:
             cgroup: the folder's path, or its descriptor.
-            before, after, expected_revision: as attach_tcx() (libbpf 1.6, Linux 6.17).
+            before, after, expected_revision: as attach_tcx(); one that is attached by a
+                Link is named by that (libbpf 1.6, Linux 6.17).
 
         Returns: the Link; several programs may be attached to one cgroup.
         Raises: BpfError, with a hint.
@@ -147,11 +148,15 @@ class PlaceMethods(AttachableBase):
             return kernel_hint(error, "this", "4.10")
 
         with opened(operation, place) as fd:
+            copy = os.dup(fd)  # the place as it is now: to detach from it later
+        try:
             with calling(operation, hint):
                 made = opts("bpf_prog_attach_opts", flags=flags)
                 made.replace_prog_fd = old
-                lib.bpf_prog_attach_opts(program, fd, kind, made)
-            copy = os.dup(fd)  # the place, as it is now: to detach from it later
+                lib.bpf_prog_attach_opts(program, copy, kind, made)
+        except BpfError:
+            os.close(copy)
+            raise
 
         def detach() -> None:
             try:

@@ -133,6 +133,8 @@ class UserProbeMethods(AttachableBase):
 
         def hint(error: BpfError) -> str:
             since = "6.13" if session else "6.6"
+            if error.errno == errno.ENOENT and "syms" in fields:
+                return STRIPPED_HINT
             return kernel_hint(error, kind, since) or _uprobe_hint(error)
 
         return self._attach(
@@ -165,7 +167,8 @@ class UserProbeMethods(AttachableBase):
             cookie: what bpf_usdt_cookie() gives the program.
 
         Returns: the Link.
-        Raises: BpfError, with a hint; the object needs <bpf/usdt.bpf.h> and its maps.
+        Raises: BpfError, with a hint; the object needs <bpf/usdt.bpf.h> and its maps: that
+            of the libbpf which attaches, as they share a layout (that of 1.7 is another).
         Source: ``bpf_program__attach_usdt`` (libbpf 0.8).
         """
         target = f"{os.fspath(binary)}:{provider}:{name}"
@@ -182,6 +185,12 @@ class UserProbeMethods(AttachableBase):
             made,
             hint=lambda error: _usdt_hint(error, target),
         )
+
+
+STRIPPED_HINT = (
+    "No such file or symbol; or the file is stripped, and libbpf (as of 1.7) takes a pattern "
+    "or offsets of it, but no list of symbols."
+)
 
 
 def find_binary(operation: str, binary: str | os.PathLike[str]) -> bytes:

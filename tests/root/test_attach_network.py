@@ -455,12 +455,12 @@ def test_a_cgroup_without_a_link(sockets: BpfObject, cgroup: Path) -> None:
 
 def test_an_order_in_a_cgroup(sockets: BpfObject, cgroup: Path) -> None:
     create, also = sockets.programs["create"], sockets.programs["also"]
-    with create.attach_cgroup(cgroup):
+    with create.attach_cgroup(cgroup) as link:
         if not has_libbpf("1.6"):
             with pytest.raises(LibraryError, match=r"needs libbpf 1\.6"):
-                also.attach_cgroup(cgroup, before=create)
+                also.attach_cgroup(cgroup, before=link)
             return
-        with also.attach_cgroup(cgroup, before=create):
+        with also.attach_cgroup(cgroup, before=link):
             found = attached_programs(cgroup, AttachType.CGROUP_INET_SOCK_CREATE)
             assert found.program_ids == (also.info.id, create.info.id)
 

@@ -242,6 +242,19 @@ def test_many_functions_at_once(
             assert (value(obj, "hits"), value(obj, "sum")) == expected
 
 
+def test_a_stripped_library(compile_bpf: Compile) -> None:
+    if not has_libbpf("1.3"):
+        return
+    with BpfObject.open(compile_bpf(MULTI)) as obj:
+        obj.load()
+        probe = obj.programs["probe"]
+        with probe.attach_uprobe_multi("libc.so.6", "getppi?", pid=os.getpid()):
+            os.getppid()
+            assert value(obj, "hits") == 1
+        with pytest.raises(BpfError, match="a pattern or offsets of it, but no list of symbols"):
+            probe.attach_uprobe_multi("libc.so.6", ["getppid", "no_such_function"])
+
+
 def test_a_static_probe(compile_bpf: Compile, library: Traced) -> None:
     with BpfObject.open(compile_bpf(USDT, "-D__TARGET_ARCH_x86")) as obj:
         obj.load()
@@ -344,6 +357,22 @@ def test_what_no_event_is() -> None:
 )
 def test_what_is_refused_in_words(obj: BpfObject, attach: Any, told: str) -> None:
     with pytest.raises(BpfError, match=told):
+        attach(obj.programs["probe"])
+
+
+@pytest.mark.parametrize(
+    ("attach", "since"),
+    [
+        (lambda p: p.attach_perf_event(0, enable=False), "1.7"),
+        (lambda p: p.attach_kprobe_multi("vfs_*", unique_match=True), "1.6"),
+        (lambda p: p.attach_uprobe_multi("libc.so.6", "open*", session=True), "1.6"),
+    ],
+)
+def test_options_of_a_newer_libbpf(obj: BpfObject, attach: Any, since: str) -> None:
+    told, kind = (
+        (f"needs libbpf {since}", LibraryError) if not has_libbpf(since) else ("", BpfError)
+    )
+    with pytest.raises(kind, match=told):
         attach(obj.programs["probe"])
 
 
