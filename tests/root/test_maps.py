@@ -273,17 +273,19 @@ def test_iteration_while_it_deletes(kind: MapType) -> None:
 def test_iteration_ends_while_another_thread_inserts_and_deletes(kind: MapType) -> None:
     flags = MapFlag.NO_PREALLOC if kind == MapType.LPM_TRIE else 0
     key = "u64" if kind == MapType.LPM_TRIE else "u32"
-    shift = 32 if kind == MapType.LPM_TRIE else 0
-    stay = {(n << shift) | (32 if shift else 0) for n in range(1 << 20, (1 << 20) + 50)}
     stop = threading.Event()
+    changes = [0]
+
+    def numbered(number: int) -> int:
+        return number << 32 | 32 if kind == MapType.LPM_TRIE else number
 
     def change() -> None:
-        number = 0
         while not stop.is_set():
-            number = (number + 1) % 100000
-            made = (number << shift) | (32 if shift else 0)
-            entries[made] = 1
-            entries.pop((((number - 20) % 100000) << shift) | (32 if shift else 0), None)
+            changes[0] += 1
+            entries[numbered(changes[0])] = 1
+            entries.pop(numbered(max(changes[0] - 20, 0)), None)
+
+    stay = {numbered(n) for n in range(1 << 30, (1 << 30) + 50)}
 
     with Map.create(kind, key=key, value="u32", max_entries=400, flags=flags) as entries:
         entries.update((key, 1) for key in stay)
@@ -302,8 +304,11 @@ def test_iteration_ends_while_another_thread_inserts_and_deletes(kind: MapType) 
                 assert len(list(entries.values())) < 1000
                 assert len(entries) < 1000
         finally:
+            alive = thread.is_alive()
             stop.set()
             thread.join()
+        assert alive, "it changed the map until the end"
+        assert changes[0] > 10
 
 
 def test_clear_ends_while_another_thread_inserts(counts: Map[int, int]) -> None:
