@@ -158,6 +158,8 @@ def descriptor_kind(fd: int) -> str:
     """
     try:
         target = str(Path(f"/proc/self/fd/{fd}").readlink())
+    except PermissionError as error:  # of a process that has changed its user
+        raise BpfError(f"look at file descriptor {fd}", error.errno, "not allowed") from None
     except OSError:
         code, reason = errno.EBADF, "there is no such descriptor"
         if not Path("/proc/self/fd").exists():
@@ -259,9 +261,12 @@ def link_info(fd: int) -> LinkInfo:
 
 def _require(kind: str, fd: int) -> None:
     """The kernel would fill a struct of another kind without a word."""
-    if not Path("/proc/self/fd").exists():
-        return
-    found = descriptor_kind(fd)
+    try:
+        found = descriptor_kind(fd)
+    except BpfError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES):  # no /proc, or not for this user
+            return
+        raise
     if found != kind:
         what = f"it is a {found}" if found else "it is nothing of BPF's"
         operation = f"read the info of {kind} descriptor {fd}"

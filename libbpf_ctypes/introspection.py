@@ -92,7 +92,7 @@ def _infos(ids: list[int], kind: str, word: str, info: Callable[[int], _T]) -> I
             with calling(f"open {kind} {identity}", _hint):
                 fd = int(getattr(lib, f"bpf_{word}_get_fd_by_id")(identity))
         except BpfError as error:
-            if error.errno == errno.ENOENT:  # gone since
+            if error.errno in (errno.ENOENT, errno.EAGAIN):  # gone since, or not yet finished
                 continue
             raise
         try:

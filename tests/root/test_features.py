@@ -19,23 +19,43 @@ from libbpf_ctypes.enums import MapType, ProgramType
 from ..conftest import lacking
 from .tool import ROOT
 
-REPORT = """
-import json
-from libbpf_ctypes import features
-print(json.dumps([line._asdict() for line in features.report()]))
+#: All is read and loaded before the process becomes another user, who may not read it.
+BECOME = """
+import ctypes, difflib, encodings.ascii, json, os, struct
+from libbpf_ctypes import features, layout, library_version
+from libbpf_ctypes.enums import MapType, ProgramType
+
+def become_nobody(*capabilities):
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(8, 1, 0, 0, 0) == 0  # PR_SET_KEEPCAPS
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    mask = sum(1 << number for number in capabilities)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+    assert libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)) == 0
+
+library_version()
 """
-NOBODY = ["setpriv", "--reuid", "65534", "--clear-groups"]
-NONE = ["--inh-caps=-all"]
-TRACER = ["--inh-caps=-all,+cap_38,+cap_39", "--ambient-caps=+cap_38,+cap_39"]  # PERFMON, BPF
+REPORT = "print(json.dumps([line._asdict() for line in features.report()]))"
+NOBODY = "become_nobody()"
+TRACER = "become_nobody(38, 39)"  # CAP_PERFMON, CAP_BPF
 
 
-def report(*before: str) -> dict[str, dict[str, Any]]:
-    """Each line of report(), by its name, as another user hears it."""
-    command = [*before, sys.executable, "-c", REPORT]
+def told(*lines: str, before: tuple[str, ...] = ()) -> str:
+    """What this code prints."""
+    command = [*before, sys.executable, "-c", "\n".join([BECOME, *lines])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    return {line["name"]: line for line in json.loads(done.stdout)}
+    return done.stdout.strip()
+
+
+def report(*lines: str, before: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """Each line of report(), by its name, after this code."""
+    answers = json.loads(told(*lines, REPORT, before=before))
+    return {line["name"]: line for line in answers}
 
 
 def config() -> dict[str, str]:
@@ -149,20 +169,12 @@ def test_an_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_asking_leaves_no_descriptor() -> None:
-    code = """
-import os
-from libbpf_ctypes import features
-before = len(os.listdir("/proc/self/fd"))
-features.report()
-print(len(os.listdir("/proc/self/fd")) - before)
-"""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    count = 'len(os.listdir("/proc/self/fd"))'
+    assert told(f"before = {count}", "features.report()", f"print({count} - before)") == "0"
 
 
 def test_without_privilege_there_is_no_false_no() -> None:
-    mine, theirs = report(), report(*NOBODY, *NONE)
+    mine, theirs = report(), report(NOBODY)
     assert mine.keys() == theirs.keys()
     for name, line in theirs.items():
         assert line["answer"] in (None, mine[name]["answer"]), name
@@ -175,7 +187,7 @@ def test_without_privilege_there_is_no_false_no() -> None:
 
 
 def test_with_two_capabilities_what_needs_no_other_is_answered() -> None:
-    mine, theirs = report(), report(*NOBODY, *TRACER)
+    mine, theirs = report(), report(TRACER)
     for name, line in theirs.items():
         assert line["answer"] in (None, mine[name]["answer"]), name
         if line["answer"] is None and mine[name]["answer"] is not None:
@@ -185,7 +197,7 @@ def test_with_two_capabilities_what_needs_no_other_is_answered() -> None:
 
 
 def test_root_of_a_user_namespace_has_no_capability_here() -> None:
-    mine, theirs = report(), report("unshare", "--user", "--map-root-user")
+    mine, theirs = report(), report(before=("unshare", "--user", "--map-root-user"))
     for name, line in theirs.items():
         assert line["answer"] in (None, mine[name]["answer"]), name
     assert theirs["program type KPROBE"]["answer"] is None
@@ -193,24 +205,16 @@ def test_root_of_a_user_namespace_has_no_capability_here() -> None:
 
 
 def test_missing_capabilities() -> None:
-    code = """
-from libbpf_ctypes import features
-from libbpf_ctypes.enums import MapType, ProgramType
+    ask = """
 ask = features.missing_capabilities
 print(ask(), ask("network"), ask("introspection"), ask(ProgramType.XDP), ask(MapType.HASH))
 """
-
-    def told(*before: str) -> str:
-        command = [*before, sys.executable, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        return done.stdout.strip()
-
     both = "('CAP_BPF', 'CAP_PERFMON')"
     net = "('CAP_BPF', 'CAP_NET_ADMIN')"
-    assert told() == "() () () () ()"
-    assert told(*NOBODY, *NONE) == f"{both} {net} ('CAP_SYS_ADMIN',) {net} ('CAP_BPF',)"
+    assert told(ask) == "() () () () ()"
+    assert told(NOBODY, ask) == f"{both} {net} ('CAP_SYS_ADMIN',) {net} ('CAP_BPF',)"
     only = "('CAP_NET_ADMIN',)"
-    assert told(*NOBODY, *TRACER) == f"() {only} ('CAP_SYS_ADMIN',) {only} ()"
+    assert told(TRACER, ask) == f"() {only} ('CAP_SYS_ADMIN',) {only} ()"
     with pytest.raises(ValueError, match="not one of tracing"):
         features.missing_capabilities("nothing")
 

@@ -23,6 +23,8 @@ from libbpf_ctypes.enums import LinkType, MapType, ProgramType
 from libbpf_ctypes.info import descriptor_kind
 from libbpf_ctypes.link_details import UprobeDetails
 
+from ..pure.helpers import run_python
+
 
 def program_fd(obj: BpfObject) -> int:
     return int(raw.bpf_program__fd(obj.programs["syscall_kprobe"]))
@@ -82,3 +84,18 @@ def test_a_descriptor_of_another_kind_is_told(loaded: BpfObject) -> None:
         map_info(file.fileno())
     with pytest.raises(BpfError, match="no such descriptor"):
         map_info(-1)
+
+
+def test_a_process_that_has_changed_its_user_still_asks() -> None:
+    """It may not look at its own descriptors in /proc."""
+    code = """
+import os
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, map_info
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    obj.load()
+    fd = obj.maps["EVENTS"].fd
+    os.setuid(65534)
+    print(map_info(fd).name)
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stdout) == (0, "EVENTS\n"), done.stderr
