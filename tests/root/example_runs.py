@@ -1,20 +1,23 @@
 """Runs the examples as their users do, with a known load, and prints what they printed.
 
-    python example_runs.py FOLDER NAME...
+    python example_runs.py [--fork] FOLDER NAME...
 
 FOLDER holds the examples and their objects. All of them run at the same time: this is a script
-of its own, so that it runs in a virtual machine, too.
+of its own, so that it runs in a virtual machine, too. With --fork they are children of one
+process that has imported what they need.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +28,74 @@ READY = "Ctrl-C ends it."
 
 
 class Example:
-    """One that runs."""
+    """One that runs: as a program of its own, or in a child of this process."""
 
-    def __init__(self, folder: Path, place: Path, name: str, words: list[str]) -> None:
+    def __init__(self, command: list[str], place: Path, *, fork: bool) -> None:
+        name = Path(command[0]).stem
         self.out, self.err = place / f"{name}.out", place / f"{name}.err"
-        command = [sys.executable, str(folder / f"{name}.py"), *words]
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": path}
+        self.status: int | None = None
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+            self.pid = os.fork()
+            if self.pid == 0:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                if fork:
+                    os._exit(run_here(command))
+                paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+                os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+                os.execv(sys.executable, [sys.executable, *command])
+
+    def ended(self) -> bool:
+        """Whether it ended."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
 
     def wait_for(self, text: str, file: Path) -> None:
         """Waits until it has printed TEXT, or ends; not for ever."""
-        end = time.monotonic() + PATIENCE
-        while text not in read(file) and self.process.poll() is None:
-            if time.monotonic() > end:
-                return  # the test sees what is missing
+        end = time.monotonic() + PATIENCE  # without it the test sees what is missing
+        while text not in read(file) and not self.ended() and time.monotonic() < end:
             time.sleep(0.02)
 
     def finish(self) -> dict[str, Any]:
         """Ends it as Ctrl-C does; what came of it."""
-        self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(PATIENCE)
-        return {"status": status, "out": read(self.out), "err": read(self.err)}
+        if not self.ended():
+            os.kill(self.pid, signal.SIGINT)
+        end = time.monotonic() + PATIENCE
+        while not self.ended():
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.02)
+        return {"status": self.status, "out": read(self.out), "err": read(self.err)}
+
+
+def preload() -> None:
+    """Imports what the examples import: under emulation that takes each of them seconds."""
+    sys.path.insert(0, str(ROOT))
+    import docopt  # noqa: F401
+
+    from libbpf_ctypes import PerfBuffer, RingBuffer, Schema, library_version  # noqa: F401
+
+    library_version()  # loads libbpf
+
+
+def run_here(command: list[str]) -> int:
+    """Runs a Python program in this process; its exit status."""
+    sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
 
 
 def read(file: Path) -> str:
@@ -77,22 +125,27 @@ def last_words(name: str, done: dict[str, Any]) -> str:
 
 def main() -> None:
     """Prints {"load": {...}, "examples": {name: {"status", "out", "err"}}}."""
-    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    fork = sys.argv[1] == "--fork"
+    folder, *names = sys.argv[2:] if fork else sys.argv[1:]
     if not Path("/sys/kernel/tracing/events").exists():
         subprocess.run(["mount", "-t", "tracefs", "none", "/sys/kernel/tracing"], check=True)
     with tempfile.TemporaryDirectory() as place:
-        print(json.dumps(watch(folder, Path(place), names)))
+        print(json.dumps(watch(Path(folder), Path(place), names, fork)))
 
 
-def watch(folder: Path, place: Path, names: list[str]) -> dict[str, Any]:
+def watch(folder: Path, place: Path, names: list[str], fork: bool) -> dict[str, Any]:
     """Runs the load while the examples run."""
     command = [sys.executable, str(HERE / "example_load.py"), str(place)]
-    with subprocess.Popen(
-        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as load:
+    pipes = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipes, stdout=pipes) as load:
         assert load.stdin is not None and load.stdout is not None
+        if fork:
+            preload()
         known = json.loads(load.stdout.readline())
-        running = {n: Example(folder, place, n, arguments(n, known)) for n in names}
+        running = {
+            name: Example([f"{folder}/{name}.py", *arguments(name, known)], place, fork=fork)
+            for name in names
+        }
         for example in running.values():
             example.wait_for(READY, example.err)
         load.stdin.write("go\n")
