@@ -75,8 +75,11 @@ def preload() -> None:
     sys.path.insert(0, str(ROOT))
     import docopt  # noqa: F401
 
-    from libbpf_ctypes import PerfBuffer, RingBuffer, Schema, library_version  # noqa: F401
+    import libbpf_ctypes
+    from libbpf_ctypes import declare, drift, library_version  # noqa: F401
 
+    for name in libbpf_ctypes.__all__:
+        getattr(libbpf_ctypes, name)
     library_version()  # loads libbpf
 
 
