@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     from .perf_event import HardwareEvent, PerfEvent, PerfType, SoftwareEvent
     from .program import Program
     from .recording import RecordingReader
-    from .ring_buffer import RingBuffer
+    from .ring_buffer import RingBuffer, RingStatistics
     from .schema import Schema
     from .skeleton import Skeleton
     from .source_lines import FunctionInfo, LineInfo
     from .tc import TcAttachment
+    from .user_ring_buffer import UserRingBuffer
 
 _MODULES = {
     "AttachType": "enums",
@@ -92,6 +93,7 @@ _MODULES = {
     "RecordingError": "errors",
     "RecordingReader": "recording",
     "RingBuffer": "ring_buffer",
+    "RingStatistics": "ring_buffer",
     "RunResult": "in_kernel",
     "SYSCALL_EVENT": "events",
     "Schema": "schema",
@@ -105,6 +107,7 @@ _MODULES = {
     "btf_info": "info",
     "enable_stats": "in_kernel",
     "escape": "cli.text",
+    "UserRingBuffer": "user_ring_buffer",
     "library_path": "_ffi",
     "library_version": "_ffi",
     "link_info": "info",
@@ -150,6 +153,7 @@ __all__ = [
     "RecordingError",
     "RecordingReader",
     "RingBuffer",
+    "RingStatistics",
     "RunResult",
     "Schema",
     "Skeleton",
@@ -158,6 +162,7 @@ __all__ = [
     "SyscallEvent",
     "TcAttachment",
     "UpdateFlag",
+    "UserRingBuffer",
     "attached_programs",
     "btf_info",
     "enable_stats",

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _E = TypeVar("_E")
-_Maps = Union[Map[Any, Any], Mapping[Map[Any, Any], Any]]
+#: A Mapping's type does not let a key's class be a subclass: they are Maps.
+_Maps = Union[Map[Any, Any], Mapping[Any, Any]]
 
 
 class RingStatistics(NamedTuple):
@@ -106,7 +107,12 @@ class RingBuffer(Reader[_T]):
     ) -> None: ...
 
     @overload
-    def __init__(self, map: _Maps, schema: Any = None, *, max_latency: float = 0.1) -> None: ...
+    def __init__(
+        self: RingBuffer[Any], map: Mapping[Any, Any], *, max_latency: float = 0.1
+    ) -> None: ...
+
+    @overload
+    def __init__(self, map: _Maps, schema: Any, *, max_latency: float = 0.1) -> None: ...
 
     def __init__(
         self,

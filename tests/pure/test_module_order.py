@@ -83,6 +83,7 @@ ORDER = [
     "_perf_readers",
     "perf_buffer",
     "ring_buffer",
+    "user_ring_buffer",
     "skeleton",
     "skeleton_events",
     "skeleton_source",

@@ -12,7 +12,16 @@ import pytest
 from .tool import ROOT
 
 GROUPS = {
-    "perf_buffer": ("perf_buffer", "readers", "events"),
+    "perf_buffer": (
+        "perf_buffer",
+        "readers",
+        "events",
+        "ring_buffer",
+        "user_ring_buffer",
+        "async",
+        "safety",
+    ),
+    "ring_buffer": ("ring_buffer", "user_ring_buffer", "async", "safety", "safety_handles"),
     "programs": ("program_types", "program_settings", "programs", "links"),
 }
 

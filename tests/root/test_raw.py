@@ -103,3 +103,33 @@ def test_answers_and_errors_of_functions_with_ways_of_their_own() -> None:
             raw.btf__align_of(raw.bpf_object__btf(obj), 0)
     finally:
         raw.bpf_object__close(obj)
+
+
+def test_null_is_an_answer_or_an_error() -> None:
+    """What a foreign map has next, or a plain map inside, is no end of a list: it is refused."""
+    one = raw.bpf_object__open(os.fsencode(KPROBE_OBJECT))
+    other = raw.bpf_object__open(os.fsencode(KPROBE_OBJECT))
+    try:
+        events = raw.bpf_object__find_map_by_name(one, b"EVENTS")
+        program = raw.bpf_object__find_program_by_name(one, b"syscall_kprobe")
+        last = events
+        while following := raw.bpf_object__next_map(one, last):
+            last = following
+        assert not raw.bpf_object__prev_program(one, program)
+        for function, part in (
+            (raw.bpf_object__next_map, events),
+            (raw.bpf_object__prev_map, last),
+            (raw.bpf_object__next_program, program),
+            (raw.bpf_object__prev_program, program),
+        ):
+            with pytest.raises(BpfError) as told:
+                function(other, part)
+            assert told.value.errno == errno.EINVAL
+        with pytest.raises(BpfError) as told:
+            raw.bpf_map__inner_map(events)
+        assert told.value.errno == errno.EINVAL
+        for _ in range(2):  # the errno of the failure before is no reason
+            assert not raw.bpf_object__next_map(one, last)
+    finally:
+        raw.bpf_object__close(one)
+        raw.bpf_object__close(other)

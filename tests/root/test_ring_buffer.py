@@ -16,10 +16,20 @@ from typing import Any, Callable
 import construct
 import pytest
 
-from libbpf_ctypes import BpfError, BpfObject, ClosedError, LayoutError, RingBuffer
+from libbpf_ctypes import (
+    BpfError,
+    BpfObject,
+    ClosedError,
+    LayoutError,
+    LibraryError,
+    Map,
+    RingBuffer,
+)
 
 from ..conftest import Compile
-from .conftest import LIBC, call_open64, close_during_poll
+from .conftest import LIBC, call_open64, close_during_poll, has_libbpf
+from .getppid import CALL as BIG_CALL
+from .getppid import TO_FIRST, TO_SECOND, TWICE, call, running
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -297,3 +307,97 @@ def test_a_loop_that_is_left_loses_nothing(make: Callable[..., BpfObject]) -> No
             assert event.number == 0
             break
         assert [event.number for event in buffer.poll(0)] == list(range(1, 10))
+
+
+def test_several_maps_each_with_its_schema(getppid_object: Path) -> None:
+    with running(getppid_object, TO_FIRST | TO_SECOND) as obj:
+        first, second = obj.maps["FIRST"], obj.maps["SECOND"]
+        with RingBuffer({first: BIG_CALL, second: TWICE}) as buffer:
+            assert repr(buffer) == "<RingBuffer of FIRST, SECOND>"
+            call(3)
+            events = buffer.poll(0)
+            assert [e.number for e in events if hasattr(e, "number")] == [0, 1, 2]
+            assert [e.twice for e in events if hasattr(e, "twice")] == [0, 2, 4]
+            for map in (first, second):
+                with pytest.raises(BpfError, match=f"another RingBuffer reads {map.name}"):
+                    RingBuffer(map)
+            assert select.select([buffer], [], [], 0)[0] == []
+            obj.variables["to"].value = TO_SECOND
+            call()
+            assert select.select([buffer], [], [], 10)[0] == [buffer]
+            assert [e.twice for e in buffer.poll(1)] == [6]
+        with RingBuffer({first: None, second: TWICE}, with_map=True) as pairs:
+            obj.variables["to"].value = TO_FIRST | TO_SECOND
+            call(2)
+            found: list[tuple[Map[Any, Any], Any]] = pairs.poll(0)
+        assert [data[:8] for map, data in found if map is first] == [
+            number.to_bytes(8, "little") for number in (4, 5)
+        ]
+        assert [event.twice for map, event in found if map is second] == [8, 10]
+        with RingBuffer(second, with_map=True) as one:
+            call()
+            assert one.poll(0) == [(second, (12).to_bytes(8, "little"))]
+
+
+def test_what_is_no_set_of_maps(getppid_object: Path) -> None:
+    with running(getppid_object, TO_FIRST) as obj:
+        maps = obj.maps
+        for wrong, schema in (({}, None), ({maps["FIRST"]: None}, TWICE)):
+            with pytest.raises(BpfError, match="one map or more"):
+                RingBuffer(wrong, schema)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(BpfError, match="of type PERF_EVENT_ARRAY, not RINGBUF"):
+            RingBuffer({maps["FIRST"]: None, maps["EVENTS"]: None})
+        with pytest.raises(LayoutError, match="twice"):
+            RingBuffer({maps["FIRST"]: None, maps["SECOND"]: "twice" / construct.Struct()})
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        RingBuffer({maps["FIRST"]: None, maps["SECOND"]: None}).close()
+
+
+def test_a_busy_map_does_not_hide_another(getppid_object: Path) -> None:
+    """The first ring always has more than one poll takes: the second's events come all the same."""
+    with running(getppid_object, TO_FIRST | TO_SECOND) as obj:
+        maps = obj.maps["FIRST"], obj.maps["SECOND"]
+        with RingBuffer(dict.fromkeys(maps), with_map=True) as buffer:
+            call()
+            obj.variables["to"].value = TO_FIRST
+            call(16384 * 3)
+            polls = [[map for map, _ in buffer.poll(0)] for _ in range(2)]
+            assert maps[1] in polls[0] + polls[1]
+            assert {len(polls[0]), len(polls[1])} <= {16384, 16385}
+
+
+def test_maps_of_several_objects_and_of_none(getppid_object: Path) -> None:
+    """Closing any of the objects closes the reader, which would lose a part of its maps."""
+    with running(getppid_object, TO_FIRST) as one, running(getppid_object, TO_FIRST) as other:
+        maps = one.maps["FIRST"], other.maps["FIRST"]
+        buffer = RingBuffer(dict.fromkeys(maps), with_map=True)
+        call()
+        assert {map for map, _ in buffer.poll(0)} == set(maps)
+        other.close()
+        assert buffer.closed
+        assert repr(buffer) == "<RingBuffer of FIRST, FIRST (closed)>"
+        with Map.open_id(one.maps["FIRST"].info.id) as opened:
+            again = RingBuffer(opened, BIG_CALL)
+            call()
+            assert [event.number for event in again.poll(0)] == [1]
+        assert again.closed
+
+
+def test_how_full_it_is(getppid_object: Path) -> None:
+    with (
+        running(getppid_object, TO_FIRST | TO_SECOND) as obj,
+        RingBuffer({obj.maps["FIRST"]: None, obj.maps["SECOND"]: None}) as buffer,
+    ):
+        call(2)
+        if not has_libbpf("1.3"):
+            with pytest.raises(LibraryError, match=r"needs libbpf 1\.3"):
+                buffer.statistics()
+            return
+        first, second = buffer.statistics()
+        assert first == ("FIRST", 1 << 22, 96, 0, 96)
+        assert second == ("SECOND", 1 << 22, 32, 0, 32)
+        assert len(buffer.poll(0)) == 4
+        assert buffer.statistics()[0] == ("FIRST", 1 << 22, 0, 96, 96)
+    with pytest.raises(ClosedError):
+        buffer.statistics()
