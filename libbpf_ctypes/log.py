@@ -111,10 +111,7 @@ def calling(operation: str, hint: Callable[[BpfError], str] | None = None) -> It
         _calls.lines = outer
         raised: BaseException | None = _calls.__dict__.pop("raised", None)
         close_late()
-    try:
-        if raised is not None:
-            raise raised from error
-        if error is not None:
-            raise error
-    finally:  # or the error's traceback and this frame would keep each other, and their callers
-        del error, raised
+    if raised is not None:
+        raise raised from error
+    if error is not None:
+        raise error

@@ -15,7 +15,7 @@ from ._types import struct_class
 from .attach import attach_all
 from .btf import Btf
 from .elf import check_elf, read_object
-from .errors import BpfError, NotFoundError
+from .errors import BpfError, ClosedError, NotFoundError
 from .in_kernel import check_u32
 from .link import Link
 from .log import calling
@@ -36,17 +36,24 @@ class _Named(Mapping[str, _T]):
 
     def __init__(self, what: str, entries: dict[str, _T]) -> None:
         self._what = what
-        self._entries = entries
+        self._entries: Mapping[str, _T | None] = entries
 
     def __getitem__(self, name: str) -> _T:
         try:
-            return self._entries[name]
+            found = self._entries[name]
         except KeyError:
             there = ", ".join(self._entries) or "none"
             reason = f"the object has no {self._what} of that name"
             hint = f"It has: {there}."
             operation = f"find {self._what} {name}"
             raise NotFoundError(operation, errno.ENOENT, reason, hint=hint) from None
+        if found is None:
+            raise ClosedError(f"use {self._what} {name}", None, "its object is closed")
+        return found
+
+    def forget(self) -> None:
+        """Keeps the names alone: the parts hold the object."""
+        self._entries = dict.fromkeys(self._entries)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -295,6 +302,9 @@ class BpfObject(Pinnable):
 
     def _release(self, pointer: Any) -> None:
         lib.bpf_object__close(pointer)
+        for parts in vars(self).values():
+            if isinstance(parts, _Named):
+                parts.forget()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "loaded" if self.loaded else "open"

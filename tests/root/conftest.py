@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,7 +16,7 @@ import pytest
 from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link, library_version
 
 from ..conftest import Compile, lacking
-from .getppid import READERS, SOURCE, Make, choose, reader, running
+from .getppid import READERS, SOURCE, Make, choose, running
 from .tool import LOAD, SLOW_LOAD, Tool
 
 #: Called through ctypes, so that a test knows the first argument: an address.
@@ -146,7 +145,7 @@ def make_reader(
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})  # one CPU's buffer: the events are in order
     with running(getppid_object, choose(request.param, monkeypatch)) as obj:
-        yield partial(reader, obj, request.param)
+        yield Make(obj, request.param)
     os.sched_setaffinity(0, before)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } FIRST SEC(".maps"), SECOND SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_USER_RINGBUF);
+	__uint(max_entries, 4096);
+} REQUESTS SEC(".maps");
 
 SEC("raw_tp")
 int send(struct bpf_raw_tracepoint_args *ctx)
@@ -95,13 +100,6 @@ def running(path: Path, to: int) -> Iterator[BpfObject]:
             yield obj
 
 
-def reader(obj: BpfObject, kind: str, schema: Any = CALL, **settings: Any) -> Any:
-    """A reader of the program's events."""
-    if kind == "ring":
-        return RingBuffer(obj.maps["FIRST"], schema, **settings)
-    return PerfBuffer(obj.maps["EVENTS"], schema, **settings)
-
-
 def choose(kind: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Has this kind of reader be taken; returns where the events go."""
     if kind == "perf by callback":
@@ -111,4 +109,17 @@ def choose(kind: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return TO_FIRST if kind == "ring" else TO_EVENTS
 
 
-Make = Callable[..., Any]
+class Make:
+    """Makes readers of one kind of an object's events.
+
+    Attributes: obj: the object.
+    """
+
+    def __init__(self, obj: BpfObject, kind: str) -> None:
+        self.obj = obj
+        self._kind = kind
+
+    def __call__(self, schema: Any = CALL, **settings: Any) -> Any:
+        if self._kind == "ring":
+            return RingBuffer(self.obj.maps["FIRST"], schema, **settings)
+        return PerfBuffer(self.obj.maps["EVENTS"], schema, **settings)
