@@ -325,6 +325,12 @@ class Btf(TypeStore):
         if self._own_base is not None:
             self._own_base.close()
 
+    def __del__(self) -> None:
+        printer = getattr(self, "_printer", None)
+        if printer is not None and not self._owned:  # which nobody has to close
+            printer.free()
+        super().__del__()
+
 
 def _on_kernel(load: Callable[[Btf], Btf], base: Btf | None) -> Btf:
     """A module's BTF on the kernel's: on BASE, or on one that is closed with it."""

@@ -344,3 +344,14 @@ def test_the_modules(kernel: Btf) -> None:
     for name in modules[:2]:
         with Btf.module(name, kernel) as btf:
             assert btf.type_count > kernel.type_count
+
+
+def test_an_objects_types_need_no_close(path: Path) -> None:
+    with BpfObject.open(path) as obj, warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        btf = obj.btf
+        assert btf.declaration("u64") == "u64"
+        printer = btf._printer
+        assert printer is not None
+        del btf
+        assert printer._dump is None
