@@ -59,9 +59,12 @@ class PerfBuffer(Reader[_T]):
         lost: events reported as lost so far (by the kernel, with the next event of
             that CPU: losses after its last event are never reported).
 
+    Events come by poll(), ``for event in buffer``, and in a task of asyncio by
+    ``await buffer.poll_async()`` and ``async for event in buffer``.
+
     An exception of on_lost or of the decoder is raised by poll() when the
     kernel's buffers are in order again; no event is dropped by it. A handle may
-    be closed at any time, from on_lost and from other threads too. A handler of
+    be closed at any time, from on_lost, other tasks and other threads too. A handler of
     signals should not raise, which may cost events, but call wake(); Ctrl-C's
     own is held while events are taken.
 

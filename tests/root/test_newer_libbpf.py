@@ -21,7 +21,7 @@ GROUPS = {
         "async",
         "safety",
     ),
-    "ring_buffer": ("ring_buffer", "user_ring_buffer", "async", "safety", "safety_handles"),
+    "ring_buffer": ("ring_buffer", "user_ring_buffer", "async", "safety"),
     "programs": ("program_types", "program_settings", "programs", "links"),
 }
 
