@@ -379,8 +379,8 @@ def test_the_object_closes_its_links(obj: BpfObject) -> None:
 
 @pytest.mark.parametrize("by_number", [False, True])
 def test_use_after_close(obj: BpfObject, bpffs: Path, by_number: bool) -> None:
-    with attached(obj) as kept:
-        link = Link.open_id(kept.id) if by_number else attached(obj)
+    with attached(obj) as first:
+        link = Link.open_id(first.id) if by_number else first
         link.close()
         link.close()
         for call in (
