@@ -26,7 +26,7 @@ class Batches(Calls[K, V]):
 
         Returns: an iterator of lists of (key, value), as items() otherwise.
         Raises: BpfError.
-        Source: ``bpf_map_lookup_batch`` (libbpf 0.0.8); Linux 5.6, per-CPU arrays 5.13. Maps
+        Source: ``bpf_map_lookup_batch`` (libbpf 0.0.7); Linux 5.6, per-CPU arrays 5.13. Maps
             without it are read one by one.
         """
         return self._typed_batches("lookup_batch", size, flags)
@@ -35,7 +35,7 @@ class Batches(Calls[K, V]):
         """All entries of a hash map, each deleted when it is read: no update is lost.
 
         Args, Returns: as of lookup_batch(). What was not asked for any more stays.
-        Raises: BpfError. Source: ``bpf_map_lookup_and_delete_batch`` (libbpf 0.0.8); Linux 5.6.
+        Raises: BpfError. Source: ``bpf_map_lookup_and_delete_batch`` (libbpf 0.0.7); Linux 5.6.
             Other types are read and deleted one by one.
         """
         return self._typed_batches("lookup_and_delete_batch", size, flags)
@@ -78,7 +78,7 @@ class Batches(Calls[K, V]):
 
         Returns: how many were written.
         Raises: BpfError: the reason says how many were written before.
-        Source: ``bpf_map_update_batch`` (libbpf 0.0.8); Linux 5.6. Maps without it are
+        Source: ``bpf_map_update_batch`` (libbpf 0.0.7); Linux 5.6. Maps without it are
             written one by one.
         """
         pairs = entries.items() if isinstance(entries, Mapping) else entries
@@ -92,7 +92,7 @@ class Batches(Calls[K, V]):
         Args: keys: those that are not there are left out.
         Returns: how many were deleted.
         Raises: BpfError: the reason says how many were deleted before.
-        Source: ``bpf_map_delete_batch`` (libbpf 0.0.8); Linux 5.6. Maps without it: one by one.
+        Source: ``bpf_map_delete_batch`` (libbpf 0.0.7); Linux 5.6. Maps without it: one by one.
         """
         raw = [(self._key("delete", key), b"") for key in keys]
         return self._write_batch("delete a batch", raw, "delete_batch", 0)

@@ -165,7 +165,7 @@ class Calls(Entries, Generic[K, V]):
         """Takes an entry out: ``m.pop(key)`` with flags.
 
         Args: flags: UpdateFlag.LOCK. Raises: NotFoundError; BpfError.
-        Source: ``bpf_map_lookup_and_delete_elem_flags`` (libbpf 0.6); Linux 5.14.
+        Source: ``bpf_map_lookup_and_delete_elem_flags`` (libbpf 0.5); Linux 5.14.
         """
         raw = self._key("look up and delete", key)
         flags = self._flags("look up and delete", flags)

@@ -106,7 +106,7 @@ class Map(MapMapping[K, V]):
                 map_ifindex, btf_fd, btf_key_type_id, btf_value_type_id, token_fd…
 
         Returns: the map; close it.
-        Raises: BpfError. Source: ``bpf_map_create`` (libbpf 0.7); Linux 3.18.
+        Raises: BpfError. Source: ``bpf_map_create`` (libbpf 0.6); Linux 3.18.
         """
         if inner_map is not None:
             more["inner_map_fd"] = inner_map.fd

@@ -121,7 +121,7 @@ class Program(Attachable, InKernel, Part):
         """Where it is to be attached, as some types must know at load; settable.
 
         Source: ``bpf_program__expected_attach_type`` (libbpf 0.7),
-        ``bpf_program__set_expected_attach_type`` (0.0.6); Linux 4.17.
+        ``bpf_program__set_expected_attach_type`` (0.0.1); Linux 4.17.
         """
         return AttachType(lib.bpf_program__expected_attach_type(self))
 
@@ -184,7 +184,7 @@ class Program(Attachable, InKernel, Part):
             program: a loaded program with BTF; None: the kernel.
 
         Raises: BpfError: no such function (ESRCH, ENOENT), no BTF.
-        Source: ``bpf_program__set_attach_target`` (libbpf 0.0.7); Linux 5.5.
+        Source: ``bpf_program__set_attach_target`` (libbpf 0.0.8); Linux 5.5.
         """
         fd = program.fd if program is not None else 0
         encoded = function.encode() or None

@@ -151,7 +151,7 @@ class RingBuffer(Reader[_T]):
 
         For select, poll and epoll; then call ``poll(0)``.
 
-        Source: ``ring_buffer__epoll_fd`` (libbpf 0.0.9).
+        Source: ``ring_buffer__epoll_fd`` (libbpf 0.3).
         """
         self._as_parameter_  # noqa: B018 - raises if closed or forked
         return self._fd

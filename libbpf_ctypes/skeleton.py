@@ -103,7 +103,7 @@ class Skeleton:
         return [(name, attach) for name, attach in able if getattr(self.links, name) is None]
 
     def detach(self) -> None:
-        """Closes every link in ``links``. Source: ``bpf_object__detach_skeleton`` (0.0.6)."""
+        """Closes every link in ``links``. Source: ``bpf_object__detach_skeleton`` (0.0.7)."""
         self._detach([name for name, link in vars(self.links).items() if link is not None])
 
     def _detach(self, names: list[str]) -> None:

@@ -32,6 +32,8 @@ class TcAttachment(Handle):
     The kernel does not detach when this process ends without closing it. Close it in the
     network namespace where it was attached.
 
+    Source: ``bpf_tc_hook_create``, ``bpf_tc_attach``, ``bpf_tc_detach`` (libbpf 0.4); Linux 4.5.
+
     Attributes:
         target: what it is attached to, in words.
         handle, priority: the filter's, as the kernel chose them if it was left to it.
