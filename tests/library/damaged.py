@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from libbpf_ctypes import BpfError, BpfObject, library_version
@@ -53,8 +53,8 @@ def use(data: bytes) -> str:
     return "opened"
 
 
-def outcome(data: bytes) -> str:
-    """use() in a child process."""
+def outcome(use: Callable[[bytes], str], data: bytes) -> str:
+    """What USE makes of an object's bytes, in a child process."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -73,7 +73,7 @@ def main() -> None:
     library_version()  # loaded once, before the children
     whole = Path(sys.argv[1]).read_bytes()
     variants = {"truncate": truncated, "corrupt": corrupted}[sys.argv[2]]
-    print(json.dumps([[place, outcome(data)] for place, data in variants(whole)]))
+    print(json.dumps([[place, outcome(use, data)] for place, data in variants(whole)]))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Run by test_btf_damaged.py: ``python damaged_types.py FILE``, FILE of raw BTF.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +14,8 @@ from pathlib import Path
 
 from libbpf_ctypes import BpfError, library_version
 from libbpf_ctypes.btf import Btf, Kind
+
+from .damaged import outcome
 
 VARIANTS = 120
 SEED = 20261123
@@ -51,21 +51,6 @@ def _initializer(btf: Btf) -> Callable[[int], str]:
     return lambda identity: btf.format_data(identity, bytes(min(btf.type(identity).size, 4096)))
 
 
-def outcome(data: bytes) -> str:
-    """use() in a child process."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.alarm(30)  # a circle of types must not hang the test
-        os.write(write, use(data).encode()[:4096])
-        os._exit(0)
-    os.close(write)
-    word = os.read(read, 4096).decode()
-    os.close(read)
-    status = os.waitpid(child, 0)[1]
-    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else word
-
-
 def main() -> None:
     """Prints [[place, outcome], ...]."""
     library_version()  # loaded once, before the children
@@ -77,7 +62,7 @@ def main() -> None:
         changed = bytearray(whole)
         # Mostly small numbers: ids of other types, which make circles.
         changed[at] = chance.choice([chance.randrange(256), chance.randrange(40)])
-        outcomes.append([at, outcome(bytes(changed))])
+        outcomes.append([at, outcome(use, bytes(changed))])
     print(json.dumps(outcomes))
 
 

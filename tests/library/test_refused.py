@@ -81,11 +81,9 @@ def test_crashes_would_be_seen() -> None:
     # The helper itself: it tells a process that died from one that answered.
     code = """
 import os, signal
-from tests.library import damaged
-damaged.use = lambda data: os.kill(os.getpid(), signal.SIGSEGV) or "no"
-print(damaged.outcome(b""))
-damaged.use = lambda data: "answered"
-print(damaged.outcome(b""))
+from tests.library.damaged import outcome
+print(outcome(lambda data: os.kill(os.getpid(), signal.SIGSEGV) or "no", b""))
+print(outcome(lambda data: "answered", b""))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "libbpf_ctypes"
@@ -44,10 +45,10 @@ def _run(
     )
 
 
-def usage_text() -> str:
-    """The text by which docopt reads the command line: that of bin/ebpf-tool."""
-    loader = importlib.machinery.SourceFileLoader("ebpf_tool", str(TOOL))
-    spec = importlib.util.spec_from_loader("ebpf_tool", loader)
+def script(path: Path) -> ModuleType:
+    """A program without .py, as a module."""
+    loader = importlib.machinery.SourceFileLoader(path.name.replace("-", "_"), str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -55,5 +56,11 @@ def usage_text() -> str:
         loader.exec_module(module)
     finally:
         sys.dont_write_bytecode = writes
-    assert module.__doc__
-    return module.__doc__
+    return module
+
+
+def usage_text() -> str:
+    """The text by which docopt reads the command line: that of bin/ebpf-tool."""
+    text = script(TOOL).__doc__
+    assert text
+    return text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
 import subprocess
 import sys
@@ -15,7 +13,7 @@ import pytest
 import libbpf_ctypes
 from libbpf_ctypes._libbpf import FUNCTIONS
 
-from .helpers import ROOT
+from .helpers import ROOT, script
 
 SCRIPT = ROOT / "docs" / "make-api"
 
@@ -23,16 +21,7 @@ SCRIPT = ROOT / "docs" / "make-api"
 @pytest.fixture(scope="module")
 def make_api() -> ModuleType:
     """The script as a module."""
-    loader = importlib.machinery.SourceFileLoader("make_api", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("make_api", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = writes
-    return module
+    return script(SCRIPT)
 
 
 def test_the_pages_are_up_to_date(tmp_path: Path) -> None:
