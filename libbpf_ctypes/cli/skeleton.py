@@ -6,30 +6,15 @@ import re
 from keyword import iskeyword
 from typing import Any
 
-from ..errors import BpfError
-from ..object import BpfObject
 from ..skeleton_source import DEFAULT_PACKAGE, skeleton_source
 from . import usage
-from .console import Console, wants_debug
+from .source import print_source
 
 
 def run(words: dict[str, Any]) -> int:
     """Prints the module; returns the exit status. Raises: usage.UsageError."""
     file, package = words["FILE"], read_package(words)
-    console = Console(quiet=False, verbose=wants_debug(0))
-    try:
-        with BpfObject.open(file) as obj:
-            text = skeleton_source(obj, file, package)
-        print(text, end="", flush=True)
-    except BpfError as error:
-        console.failure(error)
-    except BrokenPipeError:  # the reader has seen enough
-        return 0
-    except OSError as error:
-        console.error(f"write the output: {error.strerror}")
-    else:
-        return 0
-    return 1
+    return print_source(file, lambda obj: skeleton_source(obj, file, package))
 
 
 def read_package(words: dict[str, Any]) -> str:

@@ -92,6 +92,7 @@ ORDER = [
     "cli.output",
     "cli.console",
     "cli.usage",
+    "cli.source",
     "cli.schema",
     "cli.skeleton",
     "cli.lines",
