@@ -359,9 +359,8 @@ def write(data):
 
 whole = pathlib.Path(sys.argv[1]).read_bytes()
 variants = [data for _, data in itertools.islice(damaged.corrupted(whole), 150)]
-opened = [data for data in variants if damaged.outcome(data) == "opened"]
-damaged.use = write
-print(json.dumps([damaged.outcome(data) for data in opened]))
+opened = [data for data in variants if damaged.outcome(damaged.use, data) == "opened"]
+print(json.dumps([damaged.outcome(write, data) for data in opened]))
 """
 
 
