@@ -202,14 +202,16 @@ class BpfObject(Pinnable):
         pointer = lib.bpf_object__btf(self)
         if not pointer:
             return {}
-        layouts = Btf(pointer, self, owned=False).variables(SECTIONS)
-        # libbpf names a section's map after the object: "kprobe.b.rodata".
-        maps = {s: m for s in SECTIONS for m in self.maps.values() if m.name.endswith(s)}
-        return {
-            layout.name: Variable(self, maps[layout.section], layout)
-            for layout in layouts
-            if layout.section in maps
-        }
+        maps: dict[str, ObjectMap[Any, Any]] = {}
+        for map in self.maps.values():
+            # libbpf names a section's map after the object, "kprobe.b.rodata", but that of
+            # one with a name of its own after the section, ".data.own".
+            _, dot, section = map.name.rpartition(".")
+            name = map.name if map.name.startswith(".") else dot + section
+            if name.startswith(SECTIONS):
+                maps[name] = map
+        layouts = Btf(pointer, self, owned=False).variables(tuple(maps))
+        return {layout.name: Variable(self, maps[layout.section], layout) for layout in layouts}
 
     def prepare(self) -> None:
         """The first half of load(): its maps are created, its programs not yet verified.

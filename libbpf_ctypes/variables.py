@@ -63,7 +63,7 @@ class Variable:
     @value.setter
     def value(self, value: Value) -> None:
         operation = f"set variable {self.name}"
-        constant = self._section.name.endswith(".rodata")
+        constant = self._layout.section.startswith(".rodata")
         if constant and (self._object._prepared or self._object._load_tried):
             reason = "it is a constant, and the object is loaded: constants are set before that"
             raise BpfError(operation, errno.EBUSY, reason)

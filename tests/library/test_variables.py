@@ -44,6 +44,8 @@ unsigned long long large_zero;
 number limit = 7;
 static const volatile int hidden = -5;
 static int counter;
+int own __attribute__((section(".data.own"))) = 4;
+const volatile int own_constant __attribute__((section(".rodata.own"))) = 5;
 
 __attribute__((section("kprobe"), used)) int probe(void *ctx)
 {
@@ -56,6 +58,8 @@ INTEGERS = {"s8": -8, "u8": 8, "s16": -16, "u16": 16, "s32": -32, "u32": 32, "s6
 
 VALUES: dict[str, Any] = {
     **INTEGERS,
+    "own": 4,
+    "own_constant": 5,
     "yes": True,
     "no": False,
     "level": 5,

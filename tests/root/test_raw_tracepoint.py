@@ -94,3 +94,31 @@ def test_a_program_that_is_not_loaded(compile_bpf: Compile) -> None:
         program = obj.programs["count_calls"]
         with pytest.raises(BpfError, match=r"not loaded.*load\(\) first"):
             program.attach_raw_tracepoint("sys_enter")
+
+
+def test_variables_in_sections_of_their_own(compile_bpf: Compile) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+__u64 own SEC(".data.own") = 4;
+const volatile __u64 fixed SEC(".rodata.own") = 1;
+
+SEC("syscall") int add(void *ctx)
+{
+	own += fixed;
+	return !ctx;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+    with BpfObject.open(compile_bpf(source)) as obj:
+        own, fixed = obj.variables["own"], obj.variables["fixed"]
+        fixed.value = 2
+        obj.load()
+        assert obj.programs["add"].test_run().retval == 1
+        assert own.value == 6
+        own.value = 10
+        obj.programs["add"].test_run()
+        assert own.value == 12
+        with pytest.raises(BpfError, match="it is a constant"):
+            fixed.value = 3
