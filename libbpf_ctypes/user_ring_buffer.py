@@ -15,8 +15,9 @@ from ._handle import Handle
 from ._reader import check_seconds, checked_schema
 from .enums import MapType
 from .errors import BpfError
+from .in_kernel import check_u32
 from .log import calling
-from .maps import Map
+from .maps import Map, check_map
 
 #: Seconds of one piece of a wait for room, after which a close() in another thread is seen.
 _PIECE = 0.05
@@ -49,6 +50,7 @@ class UserRingBuffer(Handle):
     _close_order = 1
 
     def __init__(self, map: Map[Any, Any], schema: Any = None) -> None:
+        check_map("write a map", map)
         self._name = map.name
         operation = f"write map {self._name}"
         if map.type != MapType.USER_RINGBUF:
@@ -74,16 +76,24 @@ class UserRingBuffer(Handle):
         Raises: DecodeError: the record does not fit the schema. BpfError: the buffer is full
             (ENOSPC), the event is larger than the buffer (E2BIG), it is closed.
         """
-        operation = f"send to map {self._name}"
-        if timeout is not None:
-            check_seconds(operation, timeout)
-        data = self._build(operation, event)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._try_send(operation, data):
-            left = _PIECE if deadline is None else min(deadline - time.monotonic(), _PIECE)
-            if left <= 0:
-                raise _full(operation)
-            self._wait_for_room(left)
+        for seconds in self._attempts(event, timeout):
+            with self._room() as waiter:
+                waiter.poll(seconds)
+
+    async def send_async(self, event: Any, timeout: float | None = None) -> None:
+        """send() for a task of asyncio, which waits for room while other tasks run.
+
+        A task that is cancelled has sent nothing. Several tasks may send.
+        """
+        from ._async import Waiting
+
+        for seconds in self._attempts(event, timeout):
+            with self._room() as waiter:
+                waiting = Waiting((waiter.fileno(),))
+                try:
+                    await waiting.wait(seconds)
+                finally:
+                    waiting.end()
 
     @contextlib.contextmanager
     def reserve(self, size: int) -> Iterator[bytearray]:
@@ -98,11 +108,12 @@ class UserRingBuffer(Handle):
         Raises: as send(), which does not wait.
         """
         operation = f"send to map {self._name}"
-        data = bytearray(size)
+        size = check_u32(operation, "the size", size)
         with self._lock:
             address = self._reserve(operation, size)
         if not address:
             raise _full(operation)
+        data = bytearray(size)
         filled = False
         try:
             yield data
@@ -125,6 +136,19 @@ class UserRingBuffer(Handle):
             reason = f"an event without a schema is bytes, not {type(event).__name__}"
             raise BpfError(operation, errno.EINVAL, reason)
         return bytes(self._schema.build(event))
+
+    def _attempts(self, event: Any, timeout: float | None) -> Iterator[float]:
+        """Sends an event, and yields how many seconds to wait for room before it tries again."""
+        operation = f"send to map {self._name}"
+        if timeout is not None:
+            check_seconds(operation, timeout)
+        data = self._build(operation, event)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._try_send(operation, data):
+            left = _PIECE if deadline is None else min(deadline - time.monotonic(), _PIECE)
+            if left <= 0:
+                raise _full(operation)
+            yield left
 
     def _try_send(self, operation: str, data: bytes) -> bool:
         """Sends it if there is room."""
@@ -151,15 +175,19 @@ class UserRingBuffer(Handle):
         ctypes.memmove(address, data, len(data))
         lib.user_ring_buffer__submit(self, address)
 
-    def _wait_for_room(self, seconds: float) -> None:
-        """Until the program has taken something, or the time is over."""
-        with select.epoll() as waiter:
+    def _room(self) -> select.epoll:
+        """What is readable once the program has taken something."""
+        waiter = select.epoll()
+        try:
             with self._lock:
                 _ = self._as_parameter_
                 # Once for each time: it is writable as soon as a single byte is free.
                 waiter.register(self._fd, select.EPOLLOUT | select.EPOLLET)
             waiter.poll(0)
-            waiter.poll(seconds)
+        except BaseException:
+            waiter.close()
+            raise
+        return waiter
 
     def _release(self, pointer: Any) -> None:
         with self._lock:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import construct
 import pytest
@@ -22,6 +24,7 @@ from libbpf_ctypes import (
 )
 
 from ..conftest import Compile
+from .conftest import number_of_fds
 from .getppid import call
 
 SOURCE = """
@@ -135,6 +138,51 @@ def test_it_waits_for_room(obj: BpfObject, requests: UserRingBuffer) -> None:
     assert taken(obj) == (FITS + 1, FITS + 100)
 
 
+def test_a_task_waits_for_room_while_others_run(obj: BpfObject, requests: UserRingBuffer) -> None:
+    async def drain() -> None:
+        while obj.variables["taken"].value != 3 * FITS:
+            await asyncio.sleep(0.01)
+            call()
+
+    async def send(count: int) -> None:
+        for _ in range(count):
+            await requests.send_async({"number": 1, "kind": 0})
+
+    async def main() -> None:
+        await asyncio.wait_for(asyncio.gather(drain(), send(2 * FITS), send(FITS)), 20)
+
+    asyncio.run(main())
+    assert taken(obj) == (3 * FITS, 3 * FITS)
+
+
+def test_a_task_that_waits_for_room_ends(obj: BpfObject, requests: UserRingBuffer) -> None:
+    """By its time, by cancellation, which sends nothing, and by close; no descriptor is left."""
+
+    async def main() -> None:
+        for _ in range(FITS):
+            await requests.send_async({"number": 1, "kind": 0}, 0)
+        before = number_of_fds()
+        with pytest.raises(BpfError, match="the buffer is full"):
+            await requests.send_async({"number": 100, "kind": 0}, 0.02)
+        waiting = asyncio.ensure_future(requests.send_async({"number": 100, "kind": 0}))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert number_of_fds() == before
+        call()
+        assert taken(obj) == (FITS, FITS)
+        for _ in range(FITS):
+            requests.send({"number": 1, "kind": 0})
+        waiting = asyncio.ensure_future(requests.send_async({"number": 100, "kind": 0}))
+        await asyncio.sleep(0.01)
+        requests.close()
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(waiting, 20)
+
+    asyncio.run(main())
+
+
 def test_room_is_reserved_filled_and_given_back(obj: BpfObject, requests: UserRingBuffer) -> None:
     with requests.reserve(12) as data:
         assert data == bytes(12)
@@ -154,6 +202,10 @@ def test_what_it_does_not_send(requests: UserRingBuffer) -> None:
     for size in (0, 1 << 30):
         with pytest.raises(BpfError, match=f"{size} bytes"):
             requests.send(bytes(size))
+    sizes: list[Any] = [-1, 1 << 30, 1 << 40, 1.5]
+    for size in sizes:
+        with pytest.raises(BpfError), requests.reserve(size):
+            pass
     with pytest.raises(DecodeError):
         requests.send({"number": -1, "kind": 0})
     with pytest.raises(BpfError, match="is not a time to wait"):
@@ -163,6 +215,9 @@ def test_what_it_does_not_send(requests: UserRingBuffer) -> None:
 def test_what_it_does_not_write(obj: BpfObject, requests: UserRingBuffer) -> None:
     with pytest.raises(BpfError, match="another UserRingBuffer"):
         UserRingBuffer(obj.maps["REQUESTS"])
+    no_map: Any = 5
+    with pytest.raises(BpfError, match="5 is no Map"):
+        UserRingBuffer(no_map)
     with pytest.raises(BpfError, match="of type RINGBUF, not USER_RINGBUF"):
         UserRingBuffer(obj.maps["OTHER"])
     requests.close()
