@@ -191,6 +191,19 @@ def record(schema: Any, size: int) -> ElementType:
     return ElementType(f"struct {schema.name}", size, encode, decode)
 
 
+def hashable(kind: ElementType) -> ElementType:
+    """The same for keys, which a dict takes: arrays in records come as tuples, not lists."""
+    decode = kind.decode
+    return kind._replace(decode=lambda raw: _frozen(decode(raw)))
+
+
+def _frozen(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    parts = map(_frozen, value)
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
 def array(schema: Any, size: int) -> ElementType:
     """An array, by a Schema of one field that is it: a tuple."""
 

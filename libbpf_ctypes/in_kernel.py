@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._ffi import lib
@@ -256,8 +257,17 @@ def enable_stats() -> Descriptor:
 
 def check_u32(operation: str, name: str, number: int) -> int:
     """The number. Raises: BpfError (ERANGE): ctypes would cut it to 32 bits in silence."""
-    if not 0 <= number < 1 << 32:
-        raise BpfError(operation, errno.ERANGE, f"{name} is {number}, not 0 to {(1 << 32) - 1}")
+    return check_unsigned(operation, name, number, 32)
+
+
+def check_unsigned(operation: str, name: str, number: int, bits: int = 64) -> int:
+    """The number of so many bits. Raises: BpfError: ERANGE; EINVAL: it is none."""
+    try:
+        number = index(number)
+    except TypeError:
+        raise BpfError(operation, errno.EINVAL, f"{name} is {number!r}, no integer") from None
+    if not 0 <= number < 1 << bits:
+        raise BpfError(operation, errno.ERANGE, f"{name} is {number}, not 0 to {(1 << bits) - 1}")
     return number
 
 

@@ -11,6 +11,7 @@ from ._types import struct_class
 from .errors import BpfError, NotFoundError
 from .map_calls import Calls, K, V
 from .map_entries import CALLS, MAX_BATCH, UNSUPPORTED
+from .map_types import OF_MAPS
 
 
 class Batches(Calls[K, V]):
@@ -46,27 +47,28 @@ class Batches(Calls[K, V]):
         flags = self._flags("read a batch", flags)
         if size < 0:
             raise BpfError(f"read map {self.name}", errno.EINVAL, f"{size} is no size of a batch")
-        key, value = layout.key.decode, layout.value.decode
+        take = call == "lookup_and_delete_batch"
         came = False
-        for batch in self._batches(call, size, flags):
-            came = True
-            if batch:
-                yield [(key(k), value(v)) for k, v in batch]
+        if not (take and layout.type in OF_MAPS):  # an inner map is opened before it is deleted
+            for found in self._batches(call, size, flags):
+                came = True
+                if batch := list(self._decoded(found)):
+                    yield batch
         if came:
             return
-        take = call == "lookup_and_delete_batch"
         batch = []
         for raw in self._raw_keys():
+            key = layout.key.decode(raw)
             try:
-                found = self._take(key(raw), raw) if take else self._lookup(key(raw), raw, flags)
+                value = self._take_value(key, raw) if take else self.lookup_elem(key, flags)
             except NotFoundError:
                 continue
-            batch.append((raw, found))
+            batch.append((key, value))
             if len(batch) == (size or MAX_BATCH):
-                yield [(key(k), value(v)) for k, v in batch]
+                yield batch
                 batch = []
         if batch:
-            yield [(key(k), value(v)) for k, v in batch]
+            yield batch
 
     def update_batch(self, entries: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> int:
         """Writes many entries, with few calls of the kernel.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from ._ffi import lib
-from .elements import ElementType
+from .elements import BUFFERS, ElementType
 from .enums import MapFlag, MapType
-from .errors import BpfError
+from .errors import BpfError, NotFoundError
+from .in_kernel import check_unsigned
 from .map_elements import per_cpu
 from .map_entries import CALLS, Entries, Layout
 from .map_types import KEYLESS, NO_ENTRIES, OF_MAPS, PER_CPU, key_type, named, value_type
@@ -56,8 +57,9 @@ class Calls(Entries, Generic[K, V]):
         """The C types of key and value (None: not known), and why they are not."""
         raise NotImplementedError
 
-    def _open_inner(self, raw: bytes) -> Any:
-        """What a map of maps holds."""
+    @staticmethod
+    def _open_inner(raw: bytes) -> Any:
+        """What a map of maps holds. No method: the layout, which keeps it, would keep the map."""
         raise NotImplementedError
 
     def _types(self) -> tuple[ElementType, ElementType]:
@@ -122,19 +124,61 @@ class Calls(Entries, Generic[K, V]):
         return self._encode(f"{what} value", self._entries().value, value)
 
     def _items(self) -> Iterator[tuple[K, V]]:
+        return self._decoded(self._raw_items())
+
+    def _decoded(self, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[K, V]]:
+        """Entries in Python's types."""
         layout = self._entries()
         key, value = layout.key.decode, layout.value.decode
-        return ((key(k), value(v)) for k, v in self._raw_items())
+        if layout.type not in OF_MAPS:
+            return ((key(k), value(v)) for k, v in pairs)
+        return self._opened(pairs)
+
+    def _opened(self, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[K, V]]:
+        """Of maps of maps: each inner map opened, but of those that were deleted meanwhile."""
+        decode = self._entries().key.decode
+        for raw, number in pairs:
+            key = decode(raw)
+            try:
+                value = self._decode(key, raw, number)
+            except NotFoundError:
+                continue
+            yield key, value
+
+    def _decode(self, key: Any, raw: bytes, data: bytes) -> V:
+        """A value that was looked up, in Python's type.
+
+        Raises: NotFoundError: of maps of maps: the entry is gone meanwhile.
+        """
+        decode = self._entries().value.decode
+        while True:
+            try:
+                return cast(V, decode(data))
+            except NotFoundError:  # another inner map is there by now, and this one gone
+                data = self._lookup(key, raw)
+
+    def _take_value(self, key: Any, raw: bytes, flags: int = 0) -> V:
+        """Looks up and deletes. An inner map is opened before: nothing else may keep it."""
+        layout = self._entries()
+        if layout.type not in OF_MAPS:
+            return cast(V, layout.value.decode(self._take(key, raw, flags)))
+        value = self._decode(key, raw, self._lookup(key, raw, flags))
+        try:
+            self._delete(key, raw)
+        except BaseException:
+            if isinstance(value, Calls):
+                value._parent.close()
+            raise
+        return value
 
     def _flags(self, what: str, flags: int) -> int:
         """The flags of a call. Raises: BpfError: C would cut them, or values have another size."""
         operation = f"{what} in map {self.name}"
-        if not 0 <= flags < 1 << 64:
-            raise BpfError(operation, errno.ERANGE, f"the flags are out of range: {flags}")
+        flags = check_unsigned(operation, "the flags", flags)
         if flags & _ONE_CPU and self._entries().type in PER_CPU:
             reason = "flags for the value of one CPU (BPF_F_CPU, BPF_F_ALL_CPUS) are not supported"
             raise BpfError(operation, errno.EOPNOTSUPP, reason)
-        return int(flags)
+        return flags
 
     # --- single entries
 
@@ -147,7 +191,7 @@ class Calls(Entries, Generic[K, V]):
         """
         raw = self._key("look up", key)
         flags = self._flags("look up", flags)
-        return cast(V, self._entries().value.decode(self._lookup(key, raw, flags)))
+        return self._decode(key, raw, self._lookup(key, raw, flags))
 
     def update_elem(self, key: K, value: V, flags: int = 0) -> None:
         """Writes an entry: ``m[key] = value`` with flags.
@@ -158,7 +202,7 @@ class Calls(Entries, Generic[K, V]):
         Source: ``bpf_map_update_elem`` (libbpf 0.0.1); Linux 3.18.
         """
         raw = self._key("write", key)
-        flags = self._flags("write", flags) if flags else 0
+        flags = self._flags("write", flags) if flags != 0 else 0
         self._update(key, raw, self._value("write", value), flags)
 
     def lookup_and_delete_elem(self, key: K, flags: int = 0) -> V:
@@ -169,7 +213,7 @@ class Calls(Entries, Generic[K, V]):
         """
         raw = self._key("look up and delete", key)
         flags = self._flags("look up and delete", flags)
-        return cast(V, self._entries().value.decode(self._take(key, raw, flags)))
+        return self._take_value(key, raw, flags)
 
     def lookup(self, key: bytes, flags: int = 0) -> bytes:
         """The bytes of KEY's value, whatever types the map has.
@@ -205,10 +249,14 @@ class Calls(Entries, Generic[K, V]):
         size = self._entries().key.size
         if not size:
             self._fail("look up", None, errno.EOPNOTSUPP)
-        if len(key) != size:
-            reason = f"the key has {len(key)} bytes, and the map's have {size}"
+        if not isinstance(key, BUFFERS):
+            reason = f"the key is of type {type(key).__name__}: it takes the bytes"
             raise BpfError(f"look up in {self.name}", errno.EINVAL, reason)
-        return bytes(key)
+        raw = bytes(key)
+        if len(raw) != size:
+            reason = f"the key has {len(raw)} bytes, and the map's have {size}"
+            raise BpfError(f"look up in {self.name}", errno.EINVAL, reason)
+        return raw
 
     def sum(self, key: K) -> Any:
         """The values of all CPUs of a per-CPU map added up.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import re
+from operator import index
 from typing import Any
 
 from ._ffi import lib
@@ -31,15 +33,15 @@ def create_map(
         check_u32(operation, f"the size of the {what}", _size(operation, kind, what, spec, size))
         for what, spec, size in zip(("key", "value"), specs, sizes)
     ]
-    check_u32(operation, "max_entries", max_entries)
+    max_entries = check_u32(operation, "max_entries", max_entries)
+    if not re.fullmatch(r"[\w.]*", name, re.ASCII):
+        reason = "its name has other characters than letters, digits, '_' and '.'"
+        raise BpfError(operation, errno.EINVAL, reason)
     opts = struct_class("bpf_map_create_opts")()
     for field, number in {"map_flags": flags, **more}.items():
         _set(operation, opts, field, number)
     with calling(operation, lambda error: _create_hint(error, kind)):
-        text = name.encode()
-        if b"\0" in text:
-            raise BpfError(operation, errno.EINVAL, "a NUL is in its name")
-        return int(lib.bpf_map_create(int(kind), text, *sized, max_entries, opts))
+        return int(lib.bpf_map_create(int(kind), name.encode(), *sized, max_entries, opts))
 
 
 def _size(operation: str, kind: MapType, what: str, spec: Any, size: int | None) -> int:
@@ -67,7 +69,10 @@ def _set(operation: str, opts: Any, field: str, number: int) -> None:
     """Sets a field of the options, which ctypes would cut to its size in silence."""
     if field == "sz" or not hasattr(opts, field):
         raise BpfError(operation, errno.EINVAL, f"libbpf knows no option {field}")
-    setattr(opts, field, number)
+    try:
+        setattr(opts, field, index(number))
+    except TypeError:
+        raise BpfError(operation, errno.EINVAL, f"{field} is {number!r}, no integer") from None
     if getattr(opts, field) != number:
         raise BpfError(operation, errno.ERANGE, f"{field} is out of range: {number}")
 

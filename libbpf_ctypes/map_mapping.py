@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from contextlib import suppress
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from .enums import MapType, UpdateFlag
 from .errors import BpfError, NotFoundError
@@ -30,7 +30,7 @@ class MapMapping(Batches[K, V], MutableMapping[K, V]):
             raw = layout.key.encode(key)
         except (ValueError, TypeError, OverflowError):
             raw = self._key("look up", key)  # which says it in words
-        return cast(V, layout.value.decode(self._lookup(key, raw)))
+        return self._decode(key, raw, self._lookup(key, raw))
 
     def __setitem__(self, key: K, value: V) -> None:
         layout = self._layout or self._make_layout()
@@ -117,7 +117,7 @@ class MapMapping(Batches[K, V], MutableMapping[K, V]):
         for raw in self._raw_keys():
             key = layout.key.decode(raw)
             try:
-                return key, layout.value.decode(self._take(key, raw))
+                return key, self._take_value(key, raw)
             except NotFoundError:  # gone meanwhile
                 continue
         raise NotFoundError(f"pop an entry of map {self.name}", errno.ENOENT, "it is empty")
@@ -145,13 +145,11 @@ class MapMapping(Batches[K, V], MutableMapping[K, V]):
                 return self[key]
             except NotFoundError:
                 pass
-            try:
+            try:  # and it is looked up: what is written may come back as another thing
                 self.update_elem(key, default, UpdateFlag.NOEXIST)
             except BpfError as error:
                 if error.errno != errno.EEXIST:  # else another one was quicker
                     raise
-            else:
-                return self._entries().value.decode(self._value("write", default))  # type: ignore[no-any-return]
 
 
 class _Items(ItemsView[K, V]):

@@ -72,7 +72,8 @@ def _named(spec: Any, size: int | None, key: bool) -> ElementType:
     if isinstance(spec, str):
         return _by_word(spec)
     if not isinstance(spec, type):
-        return _by_schema(spec, size)
+        by_schema = _by_schema(spec, size)
+        return elements.hashable(by_schema) if key else by_schema
     if spec.__module__ == "ipaddress":
         made = _of_ipaddress(spec)
         if made is not None:
@@ -181,8 +182,12 @@ def _of_btf(kind: CType | None, size: int, *, key: bool) -> ElementType | None:
     if kind.kind == Kind.FLOAT and size in (4, 8):
         return elements.floating(size)
     if kind.kind == Kind.ARRAY and kind.element is not None:
-        return _array(kind, kind.element, size, key)
-    return _struct(kind, size) if kind.kind == Kind.STRUCT else None
+        made = _array(kind, kind.element, size, key)
+    elif kind.kind == Kind.STRUCT:
+        made = _struct(kind, size)
+    else:
+        return None
+    return elements.hashable(made) if made and key else made
 
 
 def _array(kind: CType, element: CType, size: int, key: bool) -> ElementType | None:

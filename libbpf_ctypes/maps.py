@@ -12,7 +12,7 @@ from ._ffi import lib
 from ._handle import Descriptor
 from .btf import Btf
 from .enums import MapFlag, MapType
-from .errors import BpfError
+from .errors import BpfError, NotFoundError
 from .in_kernel import check_u32, id_hint
 from .info import MapInfo, map_info
 from .log import calling
@@ -109,6 +109,7 @@ class Map(MapMapping[K, V]):
         Raises: BpfError. Source: ``bpf_map_create`` (libbpf 0.6); Linux 3.18.
         """
         if inner_map is not None:
+            check_map(f"create map {name} with an inner one", inner_map)
             more["inner_map_fd"] = inner_map.fd
         specs, sizes = (key, value), (key_size, value_size)
         made: OpenMap[Any, Any] = OpenMap(
@@ -136,8 +137,14 @@ class Map(MapMapping[K, V]):
         Source: ``bpf_map_get_fd_by_id`` (libbpf 0.0.1); Linux 4.13.
         """
         operation = f"open map {id}"
-        with calling(operation, id_hint):
-            return OpenMap(int(lib.bpf_map_get_fd_by_id(check_u32(operation, "the id", id))))
+        try:
+            with calling(operation, id_hint):
+                return OpenMap(int(lib.bpf_map_get_fd_by_id(check_u32(operation, "the id", id))))
+        except BpfError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            code, hint, log = error.errno, error.hint, error.log
+        raise NotFoundError(operation, code, hint=hint, log=log)
 
     def typed(self: _Self, *, key: Any = None, value: Any = None) -> _Self:
         """The same map with other types of keys and values.
@@ -174,8 +181,15 @@ class Map(MapMapping[K, V]):
         with calling(f"freeze map {self.name}"):
             lib.bpf_map_freeze(self.fd)
 
-    def _open_inner(self, raw: bytes) -> OpenMap[Any, Any]:
-        return self.open_id(int.from_bytes(raw, sys.byteorder))
+    @staticmethod
+    def _open_inner(raw: bytes) -> OpenMap[Any, Any]:
+        return Map.open_id(int.from_bytes(raw, sys.byteorder))
+
+
+def check_map(operation: str, map: object) -> None:
+    """Raises: BpfError: it is no map."""
+    if not isinstance(map, Map):
+        raise BpfError(operation, errno.EINVAL, f"{map!r:.80} is no Map")
 
 
 class _Holder(Descriptor):

@@ -11,7 +11,7 @@ from ._ffi import lib
 from ._handle import Part
 from .enums import MapFlag, MapType
 from .errors import BpfError
-from .in_kernel import check_u32
+from .in_kernel import check_u32, check_unsigned
 from .layout import Structs, has_types
 from .log import calling
 from .map_calls import K, V
@@ -178,10 +178,8 @@ class ObjectMap(Part, Map[K, V]):
 
     @map_extra.setter
     def map_extra(self, extra: int) -> None:
-        if not 0 <= extra < 1 << 64:
-            operation = f"set map extra of map {self.name}"
-            raise BpfError(operation, errno.ERANGE, f"it is {extra}, not 0 to {(1 << 64) - 1}")
-        self._set("set_map_extra", extra)
+        operation = f"set map extra of map {self.name}"
+        self._set("set_map_extra", check_unsigned(operation, "it", extra))
 
     @property
     def autocreate(self) -> bool:

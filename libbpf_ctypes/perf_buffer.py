@@ -19,7 +19,7 @@ from ._perf_readers import CallbackReader, Collector, RingReader, online_cpus
 from ._reader import ENOUGH, Reader, check_seconds, checked_schema
 from .enums import MapType
 from .errors import BpfError
-from .maps import Map
+from .maps import Map, check_map
 
 if TYPE_CHECKING:
     from .schema import Schema
@@ -133,6 +133,7 @@ class PerfBuffer(Reader[_T]):
         max_latency: float = 0.1,
         with_cpu: bool = False,
     ) -> None:
+        check_map("read a map", map)
         operation = f"read map {map.name}"
         if with_cpu and schema is not None:
             raise BpfError(operation, errno.EINVAL, "with_cpu is for events without a schema")

@@ -17,7 +17,7 @@ from ._types import callback_class
 from .enums import MapType
 from .errors import BpfError
 from .log import calling
-from .maps import Map
+from .maps import Map, check_map
 
 if TYPE_CHECKING:
     from .schema import Schema
@@ -200,9 +200,11 @@ def _schemas(map: _Maps, schema: Any) -> dict[Map[Any, Any], Any]:
     """The maps to read, with their schemas. Raises: BpfError."""
     if isinstance(map, Map):
         return {map: schema}
-    if schema is not None or not map:
-        reason = "a mapping brings each map's schema, and one map or more"
+    if not isinstance(map, Mapping) or schema is not None or not map:
+        reason = "it takes a Map, or a mapping of each Map to its schema, one or more"
         raise BpfError("read maps", errno.EINVAL, reason)
+    for each in map:
+        check_map("read maps", each)
     return dict(map)
 
 

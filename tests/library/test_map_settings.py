@@ -238,7 +238,15 @@ def test_creating_what_cannot_be() -> None:
         ({"flags": -1}, "map_flags is out of range: -1"),
         ({"numa_node": 1 << 32}, "numa_node is out of range"),
         ({"no_such_option": 1}, "knows no option no_such_option"),
-        ({"name": "a\0b"}, "NUL"),
+        ({"max_entries": 4.0}, "max_entries is 4.0, no integer"),
+        ({"max_entries": None}, "max_entries is None, no integer"),
+        ({"key_size": "4"}, "the size of the key is '4', no integer"),
+        ({"flags": "none"}, "map_flags is 'none', no integer"),
+        ({"inner_map": 5}, "5 is no Map"),
+        ({"name": "a\0b"}, "other characters than"),
+        ({"name": "a b"}, "other characters than"),
+        ({"name": "caf\u00e9"}, "other characters than"),
+        ({"name": "\udcff"}, "other characters than"),
     ]
     for arguments, words in refused:
         with pytest.raises(BpfError, match=words):

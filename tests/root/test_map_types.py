@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import ipaddress
 import os
 import socket
 import struct
+import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -312,6 +316,82 @@ def test_a_hash_of_maps(obj: BpfObject) -> None:
         assert list(outer) == [6]
     with pytest.raises(BpfError, match="it is closed"):
         outer[7] = first
+
+
+@pytest.mark.parametrize("kind", [MapType.HASH_OF_MAPS, MapType.ARRAY_OF_MAPS])
+def test_an_inner_map_is_taken_out(kind: MapType) -> None:
+    """Nothing else keeps it: what is deleted first cannot be opened any more."""
+
+    def fill() -> None:
+        for number in range(3):
+            with Map.create(MapType.ARRAY, value="u32", max_entries=1) as inner:
+                inner[0] = number
+                outer[number] = inner
+
+    def number_in(inner: Any) -> int:
+        with inner:
+            return int.from_bytes(inner[0], sys.byteorder)
+
+    with (
+        Map.create(MapType.ARRAY, value="u32", max_entries=1) as like,
+        Map.create(kind, key="u32", max_entries=3, inner_map=like) as outer,
+    ):
+        fill()
+        assert number_in(outer.pop(1)) == 1
+        assert outer.pop(1, None) is None
+        key, inner = outer.popitem()
+        assert number_in(inner) == key
+        assert len(outer) == 1
+        fill()
+        taken = [entry for batch in outer.lookup_and_delete_batch(2) for entry in batch]
+        assert {key: number_in(inner) for key, inner in taken} == {0: 0, 1: 1, 2: 2}
+        assert not outer
+        like[0] = 9
+        if kind == MapType.HASH_OF_MAPS:
+            assert number_in(outer.setdefault(2, like)) == 9
+            assert number_in(outer.setdefault(2, outer)) == 9
+
+
+def test_nothing_keeps_a_closed_map_of_maps() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with Map.create(MapType.ARRAY, value="u32", max_entries=1) as like:
+            outer = Map.create(MapType.HASH_OF_MAPS, key="u32", max_entries=1, inner_map=like)
+            with outer:
+                outer[1] = like
+                outer[1].close()
+            kept = weakref.ref(outer)
+            del outer
+            assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_iteration_while_inner_maps_are_replaced() -> None:
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            for number in range(16):
+                with Map.create(MapType.ARRAY, value="u32", max_entries=1) as inner:
+                    outer[number] = inner
+
+    with (
+        Map.create(MapType.ARRAY, value="u32", max_entries=1) as like,
+        Map.create(MapType.HASH_OF_MAPS, key="u32", max_entries=16, inner_map=like) as outer,
+    ):
+        outer.update(dict.fromkeys(range(16), like))
+        thread = threading.Thread(target=replace)
+        thread.start()
+        try:
+            for _ in range(200):
+                for _, inner in outer.items():
+                    inner.close()
+                outer[5].close()
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_an_array_of_maps() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import construct
 import pytest
 
 from libbpf_ctypes import (
@@ -39,6 +40,7 @@ SOURCE = """
 enum state { LOST = -1, FOUND = 1 };
 struct place { __u8 kind; __u64 number; char comm[16]; };
 struct traffic { __u64 packets; __u64 bytes; };
+struct flow { __u32 address[4]; struct { __u16 port[2]; } ends; };
 struct guarded { struct bpf_spin_lock lock; __u32 count; };
 typedef char comm[16];
 typedef __u8 digest[20];
@@ -54,6 +56,7 @@ typedef __u32 matrix[3];
 MAP(places, HASH, struct place, __s32);
 MAP(states, HASH, enum state, double);
 MAP(names, HASH, comm, digest);
+MAP(flows, HASH, struct flow, matrix);
 MAP(arrays, ARRAY, __u32, matrix);
 MAP(bools, HASH, _Bool, void *);
 MAP(traffics, PERCPU_HASH, __u16, struct traffic);
@@ -371,6 +374,18 @@ def test_types_come_from_btf(obj: BpfObject) -> None:
     assert obj.maps["texts"][0] == "ab"
 
 
+def test_keys_are_keys_of_a_dict(obj: BpfObject) -> None:
+    """Arrays in them are tuples; those in values are as everywhere."""
+    flows = obj.maps["flows"]
+    flows[{"address": [1, 2, 3, 4], "ends": {"port": [5, 6]}}] = (7, 8, 9)
+    (key,) = flows
+    assert key == ((1, 2, 3, 4), ((5, 6),))
+    assert (key.address, key.ends.port) == ((1, 2, 3, 4), (5, 6))
+    assert dict(flows) == dict(flows.items()) == {key: (7, 8, 9)}
+    flow = construct.Struct("address" / construct.Int32un[4], "ports" / construct.Int16un[2])
+    assert set(flows.typed(key=flow)) == {((1, 2, 3, 4), (5, 6))}
+
+
 def test_types_come_from_btf_by_descriptor_too(obj: BpfObject) -> None:
     obj.maps["places"][{"kind": 1, "number": 2, "comm": "bash"}] = -5
     with Map.open_id(obj.maps["places"].id) as again:
@@ -605,6 +620,24 @@ def test_no_descriptor_is_left(obj: BpfObject) -> None:
         told(lambda: Map.create(MapType.HASH, key="u32", value="u64"))
         told(lambda: Map.open_id(0xFFFFFFF0))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda counts: counts.update_elem(1, 1, "new"),
+        lambda counts: counts.update_elem(1, 1, None),
+        lambda counts: counts.lookup_elem(1, 1.0),
+        lambda counts: list(counts.lookup_batch(0, "lock")),
+        lambda counts: counts.lookup(1),
+        lambda counts: counts.lookup("four"),
+        lambda _: Map.open_id(1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_of_another_type(counts: Map[int, int], use: Any) -> None:
+    error = told(lambda: use(counts))
+    assert error.errno == errno.EINVAL
+    assert "no integer" in str(error) or "it takes the bytes" in str(error)
 
 
 def test_a_map_that_is_gone() -> None:

@@ -23,6 +23,7 @@ from libbpf_ctypes import (
     LayoutError,
     LibraryError,
     Map,
+    PerfBuffer,
     RingBuffer,
 )
 
@@ -343,8 +344,14 @@ def test_what_is_no_set_of_maps(getppid_object: Path) -> None:
     with running(getppid_object, TO_FIRST) as obj:
         maps = obj.maps
         for wrong, schema in (({}, None), ({maps["FIRST"]: None}, TWICE)):
-            with pytest.raises(BpfError, match="one map or more"):
+            with pytest.raises(BpfError, match="its schema, one or more"):
                 RingBuffer(wrong, schema)
+        no_maps: list[Any] = [5, [maps["FIRST"]], {"FIRST": None}]
+        for no_map in no_maps:
+            with pytest.raises(BpfError, match=r"it takes a Map|is no Map"):
+                RingBuffer(no_map)
+            with pytest.raises(BpfError, match="is no Map"):
+                PerfBuffer(no_map)
         before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(BpfError, match="of type PERF_EVENT_ARRAY, not RINGBUF"):
             RingBuffer({maps["FIRST"]: None, maps["EVENTS"]: None})
