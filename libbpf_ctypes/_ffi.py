@@ -246,7 +246,8 @@ class _Lib:
     def _missing(library: ctypes.CDLL, declared: Prototype) -> LibraryError:
         found = f"{library.libbpf_major_version()}.{library.libbpf_minor_version()}"
         reason = f"needs libbpf {declared.since}; {library_path()} is libbpf {found}"
-        return LibraryError(declared.name, None, reason, hint=INSTALL_HINT)
+        hint = f"Install libbpf {declared.since} or newer, or name one in {ENVIRONMENT}."
+        return LibraryError(declared.name, None, reason, hint=hint)
 
 
 class _DlInfo(ctypes.Structure):

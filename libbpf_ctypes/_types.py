@@ -36,10 +36,17 @@ class Opts(ctypes.Structure):
     """A struct that begins with its size: zeroed, with ``sz`` set, as LIBBPF_OPTS does.
 
     Bytes past an older libbpf's last field stay zero, so that it takes them.
+
+    Raises: AttributeError: there is no such field; OverflowError: a number does not fit it.
     """
+
+    __slots__ = ()  # or a misspelt option would be an attribute, and never reach C
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
+        for name, value in fields.items():  # ctypes has cut it in silence
+            if isinstance(value, int) and (getattr(self, name) or 0) != value:
+                raise OverflowError(f"{name} is out of range: {value}")
         self.sz = ctypes.sizeof(self)
 
 
@@ -94,7 +101,8 @@ def struct_class(name: str) -> Any:
             base: Any = ctypes.Union if kind == "union" else ctypes.Structure
             if re.match(r"size_t sz(,|$)", fields):
                 base = Opts
-            made = _made[name] = type(name, (base,), {"__doc__": f"{kind} {name}"})
+            members = {"__doc__": f"{kind} {name}", "__slots__": ()}
+            made = _made[name] = type(name, (base,), members)
             _set_fields(made, fields)  # afterwards: it may hold pointers to its own
         return _made[name]
 

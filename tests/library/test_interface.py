@@ -281,6 +281,21 @@ def test_opts_say_their_own_size() -> None:
         assert bytes(made)[ctypes.sizeof(ctypes.c_size_t) :].strip(b"\0") == b"", name
 
 
+def test_options_that_would_never_reach_libbpf_are_refused() -> None:
+    """ctypes takes any attribute of a Structure, and cuts numbers to their fields' size."""
+    assert raw.bpf_map_create_opts(map_flags=2**32 - 1, map_extra=2**64 - 1).map_flags == 2**32 - 1
+    with pytest.raises(AttributeError, match="map_flag"):
+        raw.bpf_map_create_opts(map_flag=1)
+    opts = raw.bpf_map_create_opts()
+    with pytest.raises(AttributeError, match="map_flag"):
+        opts.map_flag = 1
+    with pytest.raises(AttributeError, match="tstamp"):
+        raw.bpf_insn(tstamp=1)
+    for wrong in (-1, 1 << 32):
+        with pytest.raises(OverflowError, match=f"map_flags is out of range: {wrong}"):
+            raw.bpf_map_create_opts(map_flags=wrong)
+
+
 def test_raw_has_all_by_name() -> None:
     for name in dir(raw):
         if name not in FUNCTIONS or number(FUNCTIONS[name][0]) <= number(library_version()):
@@ -321,6 +336,7 @@ def test_a_function_that_the_library_lacks_is_told_with_versions() -> None:
         message = str(told.value)
         assert f"needs libbpf {FUNCTIONS[name][0]}; {library_path()}" in message
         assert f"is libbpf {library_version()}" in message
+        assert f"Install libbpf {FUNCTIONS[name][0]} or newer" in message
 
 
 @pytest.mark.parametrize(
