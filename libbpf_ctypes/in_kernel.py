@@ -277,7 +277,11 @@ def id_hint(error: BpfError) -> str:
 
     if error.errno == errno.ENOENT:
         return "It is gone, or never was."
-    return kernel.privilege_hint() if error.errno in (errno.EPERM, errno.EACCES) else ""
+    if error.errno not in (errno.EPERM, errno.EACCES):
+        return ""
+    if kernel.capabilities() >> kernel.CAP_SYS_ADMIN & 1:
+        return kernel.privilege_hint()
+    return "By its number the kernel opens it with CAP_SYS_ADMIN only: run as root."
 
 
 def _buffer(data: bytes | None) -> ctypes.Array[ctypes.c_char] | None:

@@ -229,7 +229,8 @@ class Entries:
         """
         layout = self._entries()
         key_size, value_size = layout.key.size, layout.value.size
-        count = size or max(min(_BATCH_BYTES // (key_size + value_size), MAX_BATCH), 16)
+        least = 1 if layout.type in INDEXED else 16  # of a hash it takes whole buckets
+        count = size or max(min(_BATCH_BYTES // (key_size + value_size), MAX_BATCH), least)
         count = max(min(count, layout.max_entries), 1)
         function = getattr(layout.calls, call)
         limit = 2 * layout.max_entries + 16

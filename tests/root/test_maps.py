@@ -6,8 +6,10 @@ import errno
 import gc
 import os
 import struct
+import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from libbpf_ctypes import (
     raw,
 )
 
-from ..conftest import Compile
+from ..conftest import Compile, need
 
 CPUS = int(Path("/sys/devices/system/cpu/possible").read_text().rpartition("-")[2]) + 1
 
@@ -253,6 +255,16 @@ def test_many_more_entries_than_a_batch() -> None:
         assert large.delete_batch(range(0, 50000, 2)) == 25000
         large.clear()
         assert not large
+
+
+def test_large_values_are_not_all_in_memory_at_once() -> None:
+    with Map.create(MapType.ARRAY, value_size=1 << 20, max_entries=32) as large:
+        tracemalloc.start()
+        try:
+            assert sum(len(value) for value in large.values()) == 32 << 20
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", [MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE])
@@ -638,6 +650,19 @@ def test_what_is_of_another_type(counts: Map[int, int], use: Any) -> None:
     error = told(lambda: use(counts))
     assert error.errno == errno.EINVAL
     assert "no integer" in str(error) or "it takes the bytes" in str(error)
+
+
+def test_a_number_takes_another_capability() -> None:
+    """CAP_BPF makes maps, and does not open them by their numbers."""
+    code = """if True:
+        from libbpf_ctypes import Map, MapType
+        with Map.create(MapType.ARRAY, value="u32", max_entries=1) as made:
+            Map.open_id(made.id)
+    """
+    command = [need("setpriv"), "--bounding-set=-sys_admin", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "with CAP_SYS_ADMIN only" in done.stderr
+    assert "(EPERM)" in done.stderr
 
 
 def test_a_map_that_is_gone() -> None:
