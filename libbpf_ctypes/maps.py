@@ -150,7 +150,7 @@ class Map(MapMapping[K, V]):
         """The same map with other types of keys and values.
 
         Args:
-            key, value: None: as BTF says. Else
+            key, value: None: as it is: what was asked for before, or what BTF says. Else
 
                 - ``"u8"`` to ``"u128"``, ``"s8"`` to ``"s128"``; ``"be16"``, ``"le16"`` and
                   more: unsigned, in that byte order; ``"f32"``, ``"f64"``, ``"bool"``,
@@ -166,7 +166,8 @@ class Map(MapMapping[K, V]):
         """
         other = object.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
-        other._specs = (key, value)
+        before = self._specs
+        other._specs = (before[0] if key is None else key, before[1] if value is None else value)
         other._layout = None
         if self._layout is not None:
             other._entries()  # which checks the types

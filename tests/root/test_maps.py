@@ -257,6 +257,15 @@ def test_many_more_entries_than_a_batch() -> None:
         assert not large
 
 
+def test_a_type_stays_while_the_other_changes(counts: Map[int, int]) -> None:
+    counts[1] = 2
+    signed: Map[Any, Any] = counts.typed(key="s32")
+    assert dict(signed) == {1: 2}
+    assert dict(signed.typed(value="f64").typed(value="s64", key=bytes)) == {
+        (1).to_bytes(4, sys.byteorder): 2
+    }
+
+
 def test_large_values_are_not_all_in_memory_at_once() -> None:
     with Map.create(MapType.ARRAY, value_size=1 << 20, max_entries=32) as large:
         tracemalloc.start()
