@@ -56,9 +56,11 @@ def _print(level: int, template: bytes, arguments: int) -> int:
         return int(_previous(level, template, arguments)) if _previous else 0
     number_before = ctypes.get_errno()  # C's: libbpf may look at it after it has printed
     try:
+        number = _LEVELS.get(level, logging.DEBUG)
+        if number <= logging.DEBUG and not logger.isEnabledFor(number):
+            return 0  # most of them, and nobody listens
         with called_back():
             message = format_message(template, arguments)
-            number = _LEVELS.get(level, logging.DEBUG)
             if number > logging.DEBUG:
                 lines.append(message)
             logger.log(number, "%s", message.rstrip("\n"))

@@ -6,20 +6,19 @@ import errno
 import os
 import sys
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._ffi import lib
 from ._handle import Descriptor
-from .btf import Btf
 from .enums import MapFlag, MapType
 from .errors import BpfError, NotFoundError
 from .in_kernel import check_u32, id_hint
-from .info import MapInfo, map_info
 from .log import calling
 from .map_calls import K, V
-from .map_create import create_map
 from .map_mapping import MapMapping
-from .pinning import encoded_path, open_pinned, pin_hint
+
+if TYPE_CHECKING:
+    from .info import MapInfo
 
 _Self = TypeVar("_Self", bound="Map[Any, Any]")
 _Open = TypeVar("_Open", bound="OpenMap[Any, Any]")
@@ -65,6 +64,8 @@ class Map(MapMapping[K, V]):
 
         Raises: BpfError. Source: ``bpf_obj_get_info_by_fd`` (libbpf 0.0.1); Linux 4.13.
         """
+        from .info import map_info
+
         return map_info(self.fd)
 
     @property
@@ -108,6 +109,8 @@ class Map(MapMapping[K, V]):
         Returns: the map; close it.
         Raises: BpfError. Source: ``bpf_map_create`` (libbpf 0.6); Linux 3.18.
         """
+        from .map_create import create_map
+
         if inner_map is not None:
             check_map(f"create map {name} with an inner one", inner_map)
             more["inner_map_fd"] = inner_map.fd
@@ -126,6 +129,8 @@ class Map(MapMapping[K, V]):
         Raises: BpfError: nothing is there, or what is there is a program or a link.
         Source: ``bpf_obj_get`` (libbpf 0.0.1); Linux 4.4.
         """
+        from .pinning import open_pinned
+
         return OpenMap(open_pinned(path, "map"))
 
     @staticmethod
@@ -215,6 +220,8 @@ class OpenMap(Map[K, V]):
     _parent: _Holder
 
     def __init__(self, fd: int) -> None:
+        from .info import map_info
+
         self._parent = _Holder(fd)
         try:
             self._info: MapInfo = map_info(fd)
@@ -287,6 +294,8 @@ class OpenMap(Map[K, V]):
 
         Raises: BpfError. Source: ``bpf_obj_pin`` (libbpf 0.0.1); Linux 4.4.
         """
+        from .pinning import encoded_path, pin_hint
+
         operation = f"pin map {self.name} to {os.fspath(path)}"
         encoded = encoded_path(operation, path)
         with calling(operation, pin_hint):
@@ -297,6 +306,8 @@ class OpenMap(Map[K, V]):
         ids = info.btf_key_type_id, info.btf_value_type_id
         if not info.btf_id or not any(ids):
             return None, None, " (it has no BTF)"
+        from .btf import Btf
+
         try:
             btf = Btf.open_id(info.btf_id)
         except BpfError as error:

@@ -12,7 +12,6 @@ from ._handle import Part
 from .enums import MapFlag, MapType
 from .errors import BpfError
 from .in_kernel import check_u32, check_unsigned
-from .layout import Structs, has_types
 from .log import calling
 from .map_calls import K, V
 from .map_elements import file_descriptor
@@ -329,6 +328,8 @@ class ObjectMap(Part, Map[K, V]):
         return attach_struct_ops(self)
 
     def _c_types(self) -> tuple[Any, Any, str]:
+        from .layout import Structs, has_types
+
         if not has_types(self._parent):
             return None, None, " (the object has no BTF)"
         structs = Structs(self._parent)

@@ -8,7 +8,6 @@ import os
 from . import kernel
 from ._ffi import lib
 from .errors import BpfError
-from .info import descriptor_kind
 from .log import calling
 
 
@@ -40,6 +39,8 @@ def require_kind(operation: str, fd: int, kind: str) -> None:
 
     The kernel opens whatever is pinned at a path, and fills in the info of whatever it is.
     """
+    from .info import descriptor_kind
+
     found = descriptor_kind(fd)
     if found != kind:
         reason = f"it is a {found}, not a {kind}" if found else f"it is no {kind}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import libbpf_ctypes
 
-from .helpers import PACKAGE, run_python
+from .helpers import PACKAGE, ROOT, run_python
 
 
 def test_importing_it_loads_neither_libbpf_nor_what_needs_it() -> None:
@@ -42,6 +42,37 @@ print(json.dumps(sorted(sys.modules)))
     assert "libbpf_ctypes.perf_buffer" in before
     assert not {"construct", "docopt"} & set(before)
     assert "construct" in after
+
+
+def test_the_command_imports_no_more_than_a_trace_needs() -> None:
+    code = """
+import json, sys
+import libbpf_ctypes.cli.kprobe
+print(json.dumps(sorted(sys.modules)))
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    modules = set(json.loads(done.stdout))
+    assert {"libbpf_ctypes.object", "libbpf_ctypes.perf_buffer"} < modules
+    needless = (
+        "features info introspection layout map_create perf_event ring_buffer schema skeleton"
+    )
+    assert not {f"libbpf_ctypes.{name}" for name in needless.split()} & modules
+    assert not {"construct", "docopt", "asyncio", "inspect", "socket", "subprocess"} & modules
+
+
+def test_a_command_runs_with_the_collector_on() -> None:
+    code = """
+import gc, runpy, sys
+sys.argv[:2] = ["ebpf-tool"]
+try:
+    runpy.run_path(TOOL, run_name="__main__")
+finally:
+    print(gc.isenabled())
+""".replace("TOOL", repr(str(ROOT / "bin" / "ebpf-tool")))
+    done = run_python(code, "", "schema", "no such file")
+    assert (done.returncode, done.stdout) == (1, "True\n")
+    assert "no such file" in done.stderr
 
 
 def test_every_public_name_resolves() -> None:
