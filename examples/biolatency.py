@@ -23,6 +23,8 @@ OBJECT = Path(__file__).with_suffix(".bpf.o")
 
 def device_number(name: str) -> int:
     """The kernel's number of a device."""
+    if Path("/sys/class/block", name, "partition").exists():
+        sys.exit(f"{name} is a partition: the kernel tells of whole devices only")
     try:
         major, minor = Path("/sys/class/block", name, "dev").read_text().split(":")
     except OSError:
@@ -52,6 +54,8 @@ def main(words: dict[str, Any]) -> None:
         histograms: dict[int, dict[int, int]] = {}
         for bucket, count in obj.maps["histograms"].items():
             histograms.setdefault(bucket.device, {})[bucket.slot] = count
+        if not histograms:
+            print("no requests")
         for device, counts in sorted(histograms.items()):
             print(f"\n{device_name(device)}:")
             histogram(counts)

@@ -44,9 +44,9 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
-static __always_inline int begin(const struct enter *ctx)
+static __always_inline int begin(__u64 path)
 {
-	__u64 id = bpf_get_current_pid_tgid(), path = ctx->arguments[1];
+	__u64 id = bpf_get_current_pid_tgid();
 	__u32 pid = id >> 32, tid = id;
 
 	if (pid != own_pid && (!only_pid || pid == only_pid))
@@ -85,7 +85,7 @@ out:
 SEC("tp/syscalls/sys_enter_openat")
 int enter_openat(const struct enter *ctx)
 {
-	return begin(ctx);
+	return begin(ctx->arguments[1]);
 }
 
 SEC("tp/syscalls/sys_exit_openat")
@@ -97,7 +97,7 @@ int exit_openat(const struct leave *ctx)
 SEC("tp/syscalls/sys_enter_openat2")
 int enter_openat2(const struct enter *ctx)
 {
-	return begin(ctx);
+	return begin(ctx->arguments[1]);
 }
 
 SEC("tp/syscalls/sys_exit_openat2")
@@ -105,5 +105,19 @@ int exit_openat2(const struct leave *ctx)
 {
 	return end(ctx);
 }
+
+#ifdef __TARGET_ARCH_x86	/* the older call, which musl makes; newer machines do not have it */
+SEC("tp/syscalls/sys_enter_open")
+int enter_open(const struct enter *ctx)
+{
+	return begin(ctx->arguments[0]);
+}
+
+SEC("tp/syscalls/sys_exit_open")
+int exit_open(const struct leave *ctx)
+{
+	return end(ctx);
+}
+#endif
 
 char LICENSE[] SEC("license") = "GPL";

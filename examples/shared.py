@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -22,21 +23,24 @@ _FOREVER = 1e9
 
 def run(doc: str, main: Callable[[dict[str, Any]], None]) -> None:
     """Runs MAIN with the options that DOC describes; ends the process: 0 is success."""
-    words = docopt(doc)
+    name = Path(sys.argv[0]).name
     try:
-        main(words)
+        main(docopt(doc))
+        print(end="", flush=True)  # here, where an error is told
     except KeyboardInterrupt:
         pass
     except BpfError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {escape(str(error))}")
-    except BrokenPipeError:  # as head(1) leaves it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(f"{name}: {escape(str(error))}")
+    except OSError as error:  # of the output: a full disk, or a pipe as head(1) leaves it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would flush at its end
+        if error.errno != errno.EPIPE:
+            sys.exit(f"{name}: write the output: {error.strerror}")
 
 
 def number(words: Mapping[str, str], option: str) -> int:
     """The value of an option; what is no whole number ends the process."""
-    if not re.fullmatch(r"[0-9]{1,9}", words[option]):
-        sys.exit(f"{option} takes a whole number, not {words[option]!r}")
+    if not re.fullmatch(r"[0-9]{1,10}", words[option]) or int(words[option]) >= 1 << 32:
+        sys.exit(f"{option} takes a whole number of 32 bits, not {words[option]!r}")
     return int(words[option])
 
 

@@ -61,11 +61,44 @@ def test_the_end_of_its_time(examples: Path) -> None:
     assert done.stdout.startswith("    PID  PARENT COMM ")
 
 
+@pytest.mark.parametrize("words", ["exitsnoop.py -d 1", "syscount.py -d 1", "syscount.py -h"])
+def test_output_that_cannot_be_written(examples: Path, words: str) -> None:
+    command = [sys.executable, *words.split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ends: list[tuple[int, bytes]] = []
+    read_end, pipe = os.pipe()
+    os.close(read_end)
+    for stdout in (pipe, os.open("/dev/full", os.O_WRONLY)):
+        done = subprocess.run(
+            command, stdout=stdout, stderr=subprocess.PIPE, cwd=examples, env=environment,
+            timeout=60, check=False,
+        )  # fmt: skip
+        os.close(stdout)
+        last = [line for line in done.stderr.splitlines() if b"Ctrl-C ends it." not in line]
+        ends.append((done.returncode, b"\n".join(last)))
+    told = f"{words.split()[0]}: write the output: No space left on device"
+    assert ends == [(0, b""), (1, told.encode())]
+
+
+def test_nothing_to_show(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    made = subprocess.run(
+        ["losetup", "--find", "--show", str(tmp_path / "disk")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    try:
+        done = run(examples, "biolatency.py", "-D", Path(made.stdout.strip()).name, "-d", "1")
+    finally:
+        subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+    assert (done.returncode, done.stdout) == (0, "no requests\n"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("opensnoop.py -p word", "-p takes a whole number, not 'word'"),
-        ("opensnoop.py -d -1", "-d takes a whole number, not '-1'"),
+        ("opensnoop.py -p word", "-p takes a whole number of 32 bits, not 'word'"),
+        ("opensnoop.py -d -1", "-d takes a whole number of 32 bits, not '-1'"),
+        ("execsnoop.py -u 4294967296", "-u takes a whole number of 32 bits, not '4294967296'"),
         ("runqlat.py --no-such", "Usage: runqlat.py"),
         ("biolatency.py -D no/such", "there is no block device 'no/such'"),
         ("xdpcount.py nosuch", "xdpcount.py: attach"),
