@@ -47,6 +47,13 @@ def test_every_public_name_and_every_c_function_is_there() -> None:
     assert {name: since for name, since, _ in rows} == {n: f[0] for n, f in FUNCTIONS.items()}
 
 
+def test_what_sets_a_property_leads_to_it() -> None:
+    page = (ROOT / "docs" / "c-to-python.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(bpf_(?:map|program)__set_\w+)` \| .* \| (.+) \|$", page, re.M))
+    assert rows["bpf_map__set_max_entries"] == "`ObjectMap.max_entries`"
+    assert not [name for name, python in rows.items() if "raw." in python]
+
+
 @pytest.mark.parametrize(
     ("source", "wrong"),
     [
