@@ -85,9 +85,9 @@ class Reader(Handle, Generic[_T]):
         self._wake_fds: tuple[int, ...] = ()
         try:
             self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        except OSError as error:
             self.close()
-            raise
+            raise BpfError("read events", error.errno) from None
         self._waiter = select.poll()
         self._waiter.register(fd, select.POLLIN)
         self._waiter.register(self._wake_fds[0], select.POLLIN)

@@ -131,7 +131,10 @@ class RingBuffer(Reader[_T]):
         self._rings: list[_Ring] = []
         # A ring_buffer for each map: ring_buffer__consume begins with its first ring each time.
         with contextlib.ExitStack() as stack:
-            self._epoll = stack.enter_context(select.epoll())
+            try:
+                self._epoll = stack.enter_context(select.epoll())
+            except OSError as error:
+                raise BpfError(operation, error.errno) from None
             for each, its_schema in schemas.items():
                 _check(operation, each)
                 callback = _callback(each, its_schema, collected, with_map)

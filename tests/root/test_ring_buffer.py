@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import threading
@@ -408,3 +409,28 @@ def test_how_full_it_is(getppid_object: Path) -> None:
         assert buffer.statistics()[0] == ("FIRST", 1 << 22, 0, 96, 96)
     with pytest.raises(ClosedError):
         buffer.statistics()
+
+
+def test_too_few_descriptors_are_told_and_none_is_lost(getppid_object: Path) -> None:
+    with running(getppid_object, TO_FIRST) as obj:
+        RingBuffer(obj.maps["FIRST"]).close()  # what is opened once is open
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        kept = [os.dup(0)]
+        while kept[-1] < before + 20:  # no gaps are left
+            kept.append(os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (kept[-1] + 1, limits[1]))
+        told = set()
+        try:
+            for left in range(4):  # it takes an epoll, libbpf's own, and a pipe: four
+                try:
+                    RingBuffer(obj.maps["FIRST"]).close()
+                except BpfError as error:
+                    told.add((left, error.errno))
+                os.close(kept.pop())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in kept:
+                os.close(fd)
+        assert told == {(left, errno.EMFILE) for left in range(4)}
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
