@@ -7,7 +7,10 @@ import errno
 import struct
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Union
+from contextlib import contextmanager
+from functools import wraps
+from itertools import islice
+from typing import Any, Callable, NamedTuple, TypeVar, Union, cast
 
 from ._ffi import lib
 from ._handle import Handle
@@ -60,6 +63,8 @@ _BEHIND = {
 _KINDS = [Kind(number) for number in range(32)]
 #: The words of C before a name.
 _WORDS = {"struct": Kind.STRUCT, "union": Kind.UNION, "enum": Kind.ENUM}
+#: How many entries types() reads before it lets another thread close.
+_AT_ONCE = 256
 #: Kinds that have a size of their own.
 _SIZED = (Kind.INT, Kind.FLOAT, Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.DATASEC)
 
@@ -123,6 +128,20 @@ class BtfType(NamedTuple):
 Which = Union[int, str, BtfType]
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def reading(method: _F) -> _F:
+    """A method that reads types: another thread's close() waits until it has returned."""
+
+    @wraps(method)
+    def locked(self: TypeStore, *arguments: Any, **options: Any) -> Any:
+        with self._reading():
+            return method(self, *arguments, **options)
+
+    return cast("_F", locked)
+
+
 class TypeStore(Handle):
     """The types behind libbpf's pointer.
 
@@ -147,24 +166,48 @@ class TypeStore(Handle):
             _ = self._parent._as_parameter_  # raises if it is closed
         return pointer
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What it reads, its own and its parent's, is not freed meanwhile."""
+        parent = self._parent
+        _ = self._as_parameter_  # in a forked child nobody may ever give the lock back
+        with self._lock:
+            if isinstance(parent, TypeStore):
+                with parent._reading():
+                    yield
+            elif isinstance(parent, Handle):
+                with parent._lock:
+                    yield
+            else:
+                yield
+
     def types(self, kind: Kind | None = None, *, own: bool = False) -> Iterator[BtfType]:
         """Every type, or those of a kind, in the order of their ids.
 
         Args: own: without those of the base.
         """
-        for identity, raw in self._types(self._first_own() if own else 1):
-            if kind is None or kind == raw.kind:
-                yield self._entry(identity, raw)
+        with self._reading():
+            steps = self._types(self._first_own() if own else 1)
+        entries = (self._entry(*step) for step in steps if kind is None or kind == step[1].kind)
+        while True:
+            with self._reading():  # not while the caller has its turn
+                found = list(islice(entries, _AT_ONCE))
+            yield from found
+            if len(found) < _AT_ONCE:
+                return
 
+    @reading
     def find(self, which: Which, kind: Kind | None = None) -> BtfType:
         """The type with this id, or the first one of this name (and kind).
 
         Args: which: an id, or a name as BTF has it, or with its word: ``"struct file"``.
-        Raises: NotFoundError (ENOENT).
+        Raises: NotFoundError (ENOENT); TypeError: none of these.
         Source: ``btf__find_by_name_kind`` (libbpf 0.0.6), ``btf__find_by_name`` (0.0.1).
         """
         if isinstance(which, BtfType):
-            return which
+            which = which.id  # it may be another BTF's
+        if not isinstance(which, (int, str)):
+            raise TypeError(f"not the id or name of a type: {which!r}")
         try:
             identity = which if isinstance(which, int) else self._find(which, kind)
             if not 0 <= identity < lib.btf__type_cnt(self):
@@ -184,7 +227,7 @@ class TypeStore(Handle):
 
     def _find(self, name: str, kind: Kind | None) -> int:
         word, _, rest = name.rpartition(" ")
-        if kind is None and word in _WORDS:
+        if word in _WORDS and kind in (None, _WORDS[word]):
             name, kind = rest, _WORDS[word]
         if "\\" in name:  # bytes that are no UTF-8, as _name() gives them
             same = (entry.id for entry in self.types(kind) if entry.name == name)
@@ -205,12 +248,16 @@ class TypeStore(Handle):
         base = self._parent
         return int(lib.btf__type_cnt(base)) if isinstance(base, TypeStore) else 1
 
+    @reading
     def parameters(self, function: str) -> tuple[Parameter, ...]:
         """The parameters of a function, in order.
 
         Raises: BpfError (ENOENT: no such function here).
         """
-        with calling(f"find {function} in BTF"):
+        operation = f"find {function} in BTF"
+        if "\0" in function:
+            raise BpfError(operation, errno.ENOENT)
+        with calling(operation):
             identity = lib.btf__find_by_name_kind(self, function.encode(), Kind.FUNC)
             return self._parameters(self._raw(self._raw(identity).size_or_type))
 
@@ -219,8 +266,11 @@ class TypeStore(Handle):
         pairs = zip(words[::2], words[1::2])
         return tuple(Parameter(self._name(name), self.type(kind)) for name, kind in pairs)
 
+    @reading
     def type(self, identity: int) -> Type:
         """The type with this id, without typedefs and qualifiers. Raises: BpfError."""
+        if not 0 <= identity < 1 << 32:  # C would cut it off
+            raise BpfError(f"read BTF type {identity}", errno.EINVAL, "there is none")
         for _ in range(64):  # a chain of modifiers in damaged BTF may be a circle
             raw = self._raw(identity) if identity else None
             if raw is None:
@@ -248,6 +298,7 @@ class TypeStore(Handle):
             return Type(raw.kind, name, raw.size_or_type)
         return Type(raw.kind, name, 0)
 
+    @reading
     def variables(self, sections: tuple[str, ...]) -> list[Variable]:
         """The global variables of these data sections, in the order of the BTF."""
         found: list[Variable] = []

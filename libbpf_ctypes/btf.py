@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._btf import BtfType, Kind, Parameter, Type, TypeStore, Variable, Which
+from ._btf import BtfType, Kind, Parameter, Type, TypeStore, Variable, Which, reading
 from ._ffi import lib
 from .errors import BpfError
 from .log import calling
@@ -45,6 +45,12 @@ class Btf(TypeStore):
     ``Btf.kernel()``, ``Btf.module(name)``, ``Btf.of(obj)``, ``Btf.open_id(id)``,
     ``Btf.from_file(path)`` and ``Btf.from_bytes(data)`` make one; close it, or use ``with``.
     An object's is gone with the object, a module's with the kernel's that it builds on.
+    Threads may share one; a close() waits for those that read.
+
+    What comes from a file or bytes is checked as a whole before dump(), declaration(),
+    format_data() or function() is first called, as libbpf would follow damaged ids out of
+    its memory: some 15 µs for each type (of the kernel's 125,000 two seconds). What the
+    kernel hands out, it has checked itself.
 
     Source: <linux/btf.h> (Linux 4.18), libbpf's btf.h; the kernel's own BTF
     needs CONFIG_DEBUG_INFO_BTF (Linux 5.2), a module's Linux 5.11.
@@ -82,6 +88,7 @@ class Btf(TypeStore):
         """
         hint = "It is not loaded, or has no BTF: Btf.modules() lists those that have."
         operation = f"read the BTF of module {name}"
+        _require_btf(base)
         if not name or "/" in name or "\0" in name:
             raise BpfError(operation, errno.EINVAL, "not the name of a module")
 
@@ -111,7 +118,10 @@ class Btf(TypeStore):
         Raises: BpfError: it has none. Source: ``bpf_object__btf`` (libbpf 0.0.2).
         """
         from .layout import types_of
+        from .object import BpfObject
 
+        if not isinstance(obj, BpfObject):  # its address, or any, would be libbpf's to read
+            raise TypeError(f"not a BpfObject: {obj!r}")
         return cls(types_of(obj)._pointer, obj, owned=False, source=f"BTF of {obj.source}")
 
     @classmethod
@@ -125,6 +135,9 @@ class Btf(TypeStore):
         from .info import btf_info
 
         operation = f"open BTF {identity}"
+        _require_btf(base)
+        if not 0 <= identity < 1 << 32:  # C would cut it off
+            raise BpfError(operation, errno.ENOENT)
         with calling(operation):
             fd = lib.bpf_btf_get_fd_by_id(identity)
         try:
@@ -149,6 +162,7 @@ class Btf(TypeStore):
         Source: ``btf__parse_split`` (libbpf 0.3).
         """
         operation = f"read BTF from {os.fspath(path)}"
+        _require_btf(base)
         if not os.fspath(path) or "\0" in os.fspath(path):
             raise BpfError(operation, errno.EINVAL, "not a path")
         if Path(path).exists() and not Path(path).is_file():
@@ -166,8 +180,9 @@ class Btf(TypeStore):
         Raises: BpfError: damaged; LibraryError: with a base and before libbpf 1.4.
         Source: ``btf__new`` (libbpf 0.0.1), ``btf__new_split`` (libbpf 1.4).
         """
+        _require_btf(base)
+        data = bytes(memoryview(data))  # a number is no bytes
         with calling("read BTF from bytes", _file_hint):
-            data = bytes(data)
             if base is None:
                 return cls(lib.btf__new(data, len(data)))
             return cls(lib.btf__new_split(data, len(data), base), base)
@@ -178,6 +193,7 @@ class Btf(TypeStore):
         return self._parent if isinstance(self._parent, Btf) else None
 
     @property
+    @reading
     def type_count(self) -> int:
         """How many types it has, those of its base and void among them; ids are below it.
 
@@ -186,11 +202,13 @@ class Btf(TypeStore):
         return int(lib.btf__type_cnt(self))
 
     @property
+    @reading
     def pointer_size(self) -> int:
         """Bytes of a pointer: 4 or 8; 0: not known. Source: ``btf__pointer_size`` (libbpf 0.1)."""
         return int(lib.btf__pointer_size(self))
 
     @property
+    @reading
     def endianness(self) -> str:
         """The byte order that it came in: "little" or "big".
 
@@ -198,11 +216,13 @@ class Btf(TypeStore):
         """
         return "big" if lib.btf__endianness(self) else "little"
 
+    @reading
     def raw_data(self) -> bytes:
         """It as bytes, in its byte order, without its base. Source: ``btf__raw_data`` (0.6)."""
         with calling("write BTF"):
             return self._raw_data()[1]
 
+    @reading
     def function(self, which: Which) -> Function:
         """A function's parameters, result and prototype.
 
@@ -219,6 +239,7 @@ class Btf(TypeStore):
         parameters = self._parameters(prototype)
         return Function(entry.name, parameters, self.type(prototype.size_or_type), text)
 
+    @reading
     def layout(self, which: Which) -> CType:
         """A struct, union, enum or another type as it lies in memory.
 
@@ -230,6 +251,7 @@ class Btf(TypeStore):
 
         return Structs(self).layout(self.find(which).id)
 
+    @reading
     def dump(self, *which: Which) -> str:
         """The definitions of types and of all that they need, as C source.
 
@@ -249,6 +271,7 @@ class Btf(TypeStore):
         finally:
             printer.free()
 
+    @reading
     def declaration(self, which: Which, name: str = "", *, strip_modifiers: bool = False) -> str:
         """The declaration of something of this type, as C source: ``const char *name``.
 
@@ -261,8 +284,11 @@ class Btf(TypeStore):
         """
         identity = self.find(which).id
         operation = f"declare BTF type {which}"
+        if "\0" in name:
+            raise BpfError(operation, errno.EINVAL, "not a name")
         return self._prints().declaration(identity, name, strip_modifiers, operation)
 
+    @reading
     def format_data(
         self,
         which: Which,
@@ -330,6 +356,12 @@ class Btf(TypeStore):
         if printer is not None and not self._owned:  # which nobody has to close
             printer.free()
         super().__del__()
+
+
+def _require_btf(base: object) -> None:
+    """Anything else libbpf would take for the address of one."""
+    if base is not None and not isinstance(base, Btf):
+        raise TypeError(f"not a Btf: {base!r}")
 
 
 def _on_kernel(load: Callable[[Btf], Btf], base: Btf | None) -> Btf:

@@ -89,7 +89,8 @@ class Structs:
     def __init__(self, source: BpfObject | TypeStore) -> None:
         self._btf = source if isinstance(source, TypeStore) else types_of(source)
         self._source = source.source
-        self._pointer_size = int(lib.btf__pointer_size(self._btf)) or _POINTER_SIZE
+        with self._btf._reading():
+            self._pointer_size = int(lib.btf__pointer_size(self._btf)) or _POINTER_SIZE
         self._names: list[str] = []
         self._read: dict[int, CType] = {}
 
@@ -97,8 +98,7 @@ class Structs:
     def names(self) -> list[str]:
         """The names of all structs, in the order of the BTF."""
         if not self._names:
-            types = (raw for _, raw in self._btf._types() if raw.kind == Kind.STRUCT)
-            names = (self._btf._name(raw.name_offset) for raw in types)
+            names = (entry.name for entry in self._btf.types(Kind.STRUCT))
             self._names = list(dict.fromkeys(name for name in names if name))
         return self._names
 
@@ -125,7 +125,8 @@ class Structs:
 
     def layout(self, identity: int) -> CType:
         """The type with this id. Raises: BpfError: no such id, or damaged."""
-        return self._type(identity)
+        with self._btf._reading():
+            return self._type(identity)
 
     def _type(self, identity: int, depth: int = 0) -> CType:
         """The type, read once: structs in structs would double with each level."""

@@ -82,7 +82,7 @@ class Schema(Generic[_T]):
 
         Args:
             source: a BpfObject, which need not be loaded, or a Btf (``Btf.kernel()``).
-            struct: the C struct's name, ``"syscall_event"``.
+            struct: the C struct's name, ``"syscall_event"`` or ``"struct syscall_event"``.
 
         Returns: the Schema; its record is called "SyscallEvent".
         Raises: NotFoundError: no such struct; the error names those that are
@@ -90,6 +90,7 @@ class Schema(Generic[_T]):
         """
         from .declare import declare, type_name  # libbpf comes in only with an object
 
+        struct = struct[len("struct ") :] if struct.startswith("struct ") else struct
         return Schema(declare(source, struct).construct, type_name(struct))
 
     @property

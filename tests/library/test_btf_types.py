@@ -8,8 +8,9 @@ import gc
 import os
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from libbpf_ctypes import BpfError, BpfObject, ClosedError, NotFoundError, Schem
 from libbpf_ctypes.btf import Btf, BtfType, Kind
 
 from ..conftest import Compile, need
+from ..pure.helpers import run_python
 
 SOURCE = """
 typedef unsigned int u32;
@@ -294,6 +296,95 @@ def test_a_forgotten_one_warns(path: Path) -> None:
     btf.declaration("u64")
     with pytest.warns(ResourceWarning, match="unclosed <Btf"):
         del btf
+
+
+def test_what_is_no_btf_is_refused_before_libbpf_reads_it(btf: Btf, path: Path) -> None:
+    data, other = btf.raw_data(), cast("Any", 3)
+    makes: list[Callable[[], object]] = [
+        lambda: Btf.of(other),
+        lambda: Btf.from_bytes(data, other),
+        lambda: Btf.from_bytes(other),
+        lambda: Btf.from_file(path, other),
+        lambda: Btf.module("module", other),
+        lambda: Btf.open_id(1, other),
+    ]
+    for make in makes:
+        with pytest.raises(TypeError):
+            make()
+    for which in (None, 1.5, b"u64", ["u64"]):
+        with pytest.raises(TypeError, match="not the id or name of a type"):
+            btf.find(cast("Any", which))
+
+
+def test_what_c_would_cut_off(btf: Btf) -> None:
+    identity = btf.find("u64").id
+    foreign = BtfType(btf.type_count, Kind.INT, "u64", 8)  # of a larger BTF
+    for which in (identity + (1 << 32), -1, foreign):
+        for use in (btf.find, btf.layout, btf.dump, btf.declaration):
+            with pytest.raises(NotFoundError):
+                use(which)
+    for number in (identity + (1 << 32), -1):
+        with pytest.raises(BpfError):
+            btf.type(number)
+        with pytest.raises(BpfError):
+            Btf.open_id(number)
+    with pytest.raises(BpfError, match="not a name"):
+        btf.declaration("u64", "a\0b")
+    with pytest.raises(BpfError):
+        btf.parameters("takes\0more")
+
+
+#: Reads in one thread what another closes; each round ends by ClosedError, or was quicker.
+CLOSE_WHILE_READING = """
+import sys, threading
+from libbpf_ctypes import BpfObject, Btf, ClosedError, Schema
+sys.setswitchinterval(1e-5)
+path = sys.argv[1]
+USES = [
+    lambda btf: list(btf.types()),
+    lambda btf: btf.dump(),
+    lambda btf: btf.layout("struct outer"),
+    lambda btf: btf.find("struct inner"),
+    lambda btf: btf.raw_data(),
+    lambda btf: Schema.from_btf(btf, "struct inner"),
+]
+unexpected = []
+
+def read(use, btf, started):
+    try:
+        while True:
+            use(btf)
+            started.set()
+    except ClosedError:
+        started.set()
+    except BaseException as error:
+        unexpected.append(repr(error))
+        started.set()
+
+for round in range(40):
+    for use in USES:
+        for owner in ("file", "object"):
+            obj = BpfObject.open(path)
+            btf = Btf.of(obj) if owner == "object" else Btf.from_file(path)
+            started = threading.Event()
+            thread = threading.Thread(target=read, args=(use, btf, started))
+            thread.start()
+            started.wait()
+            (obj if owner == "object" else btf).close()
+            thread.join()
+            obj.close()
+print(unexpected)
+"""
+
+
+def test_closed_by_one_thread_while_another_reads(path: Path) -> None:
+    done = run_python(CLOSE_WHILE_READING, str(path))
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_schema_by_the_words_of_c(btf: Btf) -> None:
+    assert Schema.from_btf(btf, "struct inner").size == Schema.from_btf(btf, "inner").size
+    assert btf.find("struct inner", Kind.STRUCT) == btf.find("inner")
 
 
 @needs_kernel_btf
