@@ -82,7 +82,10 @@ class InKernel:
 
     @property
     def statistics(self) -> Statistics:
-        """What its runs took so far. Source: ``struct bpf_prog_info`` (Linux 5.1)."""
+        """What its runs took so far, counted while enable_stats() is on.
+
+        Source: ``bpf_obj_get_info_by_fd`` (libbpf 0.0.1); Linux 5.1.
+        """
         info = self.info
         return Statistics(info.run_time_ns, info.run_cnt, info.recursion_misses)
 
@@ -194,6 +197,8 @@ class LoadedProgram(InKernel, Descriptor):
 
     ``Program.open_pinned()`` and ``Program.open_id()`` make it. close() lets go of it; the
     program lives on as long as others hold it.
+
+    Source: libbpf's calls by file descriptor; Linux 4.4.
     """
 
     def __init__(self, fd: int, what: str) -> None:

@@ -55,7 +55,7 @@ class Map(MapMapping[K, V]):
     are lookup_elem(), update_elem(), lookup_and_delete_elem() and the ``_batch`` methods;
     lookup() and lookup_percpu() give the plain bytes.
 
-    Source: bpf(2); Linux 4.4 to 6.18, as each method says.
+    Source: bpf(2) through libbpf; Linux 4.4 to 6.18, as each method says.
     """
 
     @property
@@ -215,6 +215,8 @@ class OpenMap(Map[K, V]):
     forgotten is closed with a ResourceWarning.
 
     Args: fd: the descriptor, which belongs to it from now on.
+    Raises: BpfError: it is none of a map.
+    Source: libbpf's calls by file descriptor; what the kernel tells of it, Linux 4.13.
     """
 
     _parent: _Holder

@@ -45,6 +45,8 @@ class ObjectMap(Part, Map[K, V]):
 
     Before load() its properties may be set: ``obj.maps["EVENTS"].max_entries = 1 << 20``.
     Afterwards they only tell (EBUSY), and it is a mapping, see Map.
+
+    Source: libbpf's ``struct bpf_map`` (0.0.1; this API 1.0).
     """
 
     _parent: BpfObject

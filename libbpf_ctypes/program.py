@@ -28,6 +28,8 @@ class Program(Attachable, InKernel, Part):
     """A program of a BpfObject; owned by it, and gone when it is closed.
 
     Its settings can be changed between open() and load(); later they raise BpfError (EBUSY).
+
+    Source: libbpf's ``struct bpf_program`` (0.0.1; this API 1.0).
     """
 
     _parent: BpfObject

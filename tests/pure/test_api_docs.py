@@ -47,6 +47,17 @@ def test_every_public_name_and_every_c_function_is_there() -> None:
     assert {name: since for name, since, _ in rows} == {n: f[0] for n, f in FUNCTIONS.items()}
 
 
+def test_what_is_of_libbpf_says_since_when() -> None:
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`([\w.]+)`\]\(\S+\) \| ([\d.]*) \| ([\d.]*) \| \S", api, re.M)
+    assert len(rows) > 300
+    libbpf = {name: version for name, version, _ in rows}
+    for name in ("BpfObject", "Btf", "Link", "LoadedProgram", "Map", "OpenMap", "Program"):
+        assert libbpf[name] == "1.0", name
+    without = [name for name, version in libbpf.items() if not version]
+    assert not [n for n in without if n.startswith(("Program.", "Map.", "ObjectMap", "OpenMap."))]
+
+
 def test_what_sets_a_property_leads_to_it() -> None:
     page = (ROOT / "docs" / "c-to-python.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(bpf_(?:map|program)__set_\w+)` \| .* \| (.+) \|$", page, re.M))
