@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Union
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from . import kernel
 from ._ffi import INSTALL_HINT, lib, library_path, library_version
 from ._types import struct_class
+from .enums import AttachType, ProgramType
 from .errors import BpfError, LibraryError
 from .link import Link
 from .log import calling
 
 if TYPE_CHECKING:
     from ._handle import Handle
-    from .enums import AttachType, ProgramType
     from .object import BpfObject
 
 Hint = Callable[[BpfError], str]
@@ -32,6 +32,9 @@ PathOrFd = Union[str, "os.PathLike[str]", int]
 
 #: A pattern, or a list of names, or of numbers: addresses in the kernel, offsets in a file.
 Functions = Union[str, Sequence[Union[str, int]]]
+
+#: What probes of functions are, as an argument of _require_type().
+KPROBE = (ProgramType.KPROBE,)
 
 _MODES = ("auto", "legacy", "perf", "link")  # enum probe_attach_mode
 
@@ -53,6 +56,15 @@ class AttachableBase:
         if fd < 0:
             raise BpfError(operation, None, "the object is not loaded", hint="Call load() first.")
         return fd
+
+    def _require_type(self, operation: str, kinds: Sequence[ProgramType], sections: str) -> None:
+        """Raises BpfError unless the program's type is one of KINDS.
+
+        libbpf asks the kernel for a link by the program's own type, whatever the number beside
+        it means to that: an interface's index, a descriptor.
+        """
+        if told := expecting(self, kinds, sections):
+            raise BpfError(operation, errno.EINVAL, hint=told)
 
     def _attach(
         self, operation: str, target: str, function: str, *arguments: Any, hint: Hint | None
@@ -82,6 +94,19 @@ def number(operation: str, what: str, value: int, bits: int, *, least: int = 0) 
     return value
 
 
+def fd_of(operation: str, what: str, handle: Any) -> int:
+    """The descriptor of WHAT, or its own. Raises: BpfError."""
+    fd = handle if isinstance(handle, int) else getattr(handle, "fd", None)
+    if fd is None:
+        raise BpfError(operation, errno.EINVAL, f"{what} is {handle!r}, which has no descriptor")
+    return number(operation, f"{what}'s descriptor", fd, 31)
+
+
+def in_hex(value: Any) -> str:
+    """A number as messages show it; what is none as it is, to be refused later."""
+    return hex(value) if isinstance(value, int) else str(value)
+
+
 def cookie_of(operation: str, cookie: int) -> int:
     """The cookie, if it is one: 64 bits. Raises: BpfError."""
     return number(operation, "the cookie", cookie, 64)
@@ -91,7 +116,7 @@ def cookies_of(operation: str, cookie: Cookies, count: int) -> Any:
     """A cookie for each of COUNT functions as C takes them; None for none. Raises: BpfError."""
     if cookie is None:
         return None
-    cookies = [cookie] * count if isinstance(cookie, int) else list(cookie)
+    cookies = list(cookie) if isinstance(cookie, Iterable) else [cookie] * count
     if len(cookies) != count:
         raise BpfError(operation, errno.EINVAL, f"{len(cookies)} cookies for {count} functions")
     return (ctypes.c_uint64 * count)(*(cookie_of(operation, each) for each in cookies))
@@ -189,8 +214,6 @@ def expecting(program: Any, kinds: Sequence[ProgramType], sections: str) -> str:
 
 def attach_type_of(program: Any) -> AttachType:
     """What the program's section says of where it is attached."""
-    from .enums import AttachType
-
     return AttachType(lib.bpf_program__expected_attach_type(program))
 
 
@@ -202,14 +225,19 @@ def _version(version: str) -> tuple[int, ...]:
 
 
 def function_name(operation: str, function: str) -> bytes:
-    if function.startswith(":"):
+    if str(function).startswith(":"):
         raise BpfError(operation, errno.EINVAL, f"{function!r} is not a function name")
     return name_of(operation, "a function name", function)
 
 
-def pattern_or_list(functions: Functions) -> tuple[str, Sequence[str | int]]:
+def pattern_or_list(operation: str, functions: Functions) -> tuple[str, Sequence[str | int]]:
     """A pattern or a list, the other one empty."""
-    return (functions, []) if isinstance(functions, str) else ("", list(functions))
+    if isinstance(functions, str):
+        return functions, []
+    if isinstance(functions, bytes) or not isinstance(functions, Iterable):
+        reason = f"{functions!r} is neither a pattern nor a list of functions"
+        raise BpfError(operation, errno.EINVAL, reason)
+    return "", list(functions)
 
 
 def symbols(
@@ -230,7 +258,7 @@ def symbols(
     fields = {"cnt": len(listed), "cookies": cookies_of(operation, cookie, len(listed))}
     names_only = [each for each in listed if isinstance(each, str)]
     if not names_only:
-        fields[places] = numbers(operation, "a place", [e for e in listed if isinstance(e, int)])
+        fields[places] = numbers(operation, "a place", listed)
     elif len(names_only) == len(listed):
         encoded = [function_name(operation, each) for each in names_only]
         fields[names] = (ctypes.c_char_p * len(encoded))(*encoded)
@@ -239,7 +267,7 @@ def symbols(
     return fields
 
 
-def numbers(operation: str, what: str, values: Sequence[int]) -> object:
+def numbers(operation: str, what: str, values: Sequence[Any]) -> object:
     return (ctypes.c_ulong * len(values))(*(number(operation, what, v, 64) for v in values))
 
 

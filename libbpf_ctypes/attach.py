@@ -46,6 +46,13 @@ _METHODS = {
     ProgramType.LIRC_MODE2: "attach_to()",
     ProgramType.STRUCT_OPS: "its map's attach_struct_ops()",
     ProgramType.SYSCALL: "test_run()",
+    ProgramType.SOCKET_FILTER: "setsockopt(SOL_SOCKET, SO_ATTACH_BPF, fd) of a socket",
+    ProgramType.SK_REUSEPORT: "setsockopt(SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, fd) of a socket",
+    ProgramType.SCHED_ACT: "'tc action'",
+    ProgramType.LWT_IN: "'ip route … encap bpf'",
+    ProgramType.LWT_OUT: "'ip route … encap bpf'",
+    ProgramType.LWT_XMIT: "'ip route … encap bpf'",
+    ProgramType.LWT_SEG6LOCAL: "'ip route … encap seg6local'",
 }
 
 

@@ -7,7 +7,16 @@ import errno
 import os
 from typing import IO, TYPE_CHECKING, Any
 
-from ._attaching import AttachableBase, PathOrFd, expecting, kernel_hint, number, opened, opts
+from ._attaching import (
+    AttachableBase,
+    PathOrFd,
+    expecting,
+    fd_of,
+    kernel_hint,
+    number,
+    opened,
+    opts,
+)
 from ._ffi import lib
 from ._types import struct_class
 from .enums import ProgramType
@@ -86,8 +95,7 @@ class IteratorMethods(AttachableBase):
             told = f"order {order!r} is none of {', '.join(ORDERS[1:])}"
             raise BpfError(operation, errno.EINVAL, told)
         if map is not None:
-            fd = map if isinstance(map, int) else map.fd
-            info.map.map_fd = number(operation, "the map's descriptor", fd, 31)
+            info.map.map_fd = fd_of(operation, "the map", map)
         elif given[1]:
             info.task.pid = number(operation, "the process id", pid, 31)
             info.task.tid = number(operation, "the thread id", tid, 31)

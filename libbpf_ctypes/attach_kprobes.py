@@ -6,12 +6,14 @@ import errno
 
 from . import kernel
 from ._attaching import (
+    KPROBE,
     TRACEFS_HINT,
     AttachableBase,
     Cookies,
     Functions,
     cookie_of,
     function_name,
+    in_hex,
     kernel_hint,
     mode_of,
     name_of,
@@ -57,7 +59,7 @@ class KernelProbeMethods(AttachableBase):
             for kprobes by perf_event.
         """
         place = f"{function:#x}" if isinstance(function, int) else function
-        target = place + (f"+{offset:#x}" if offset else "")
+        target = f"{place}+{in_hex(offset)}" if offset else f"{place}"
         operation = f"attach {'kretprobe' if retprobe else 'kprobe'} to {target}"
         if isinstance(function, int):
             if offset:
@@ -65,8 +67,6 @@ class KernelProbeMethods(AttachableBase):
             name, offset = None, number(operation, "the address", function, 64, least=1)
         else:
             name = function_name(operation, function)
-            if offset < 0:
-                raise BpfError(operation, errno.EINVAL, "the offset is negative")
             _check_offset(operation, function, number(operation, "the offset", offset, 64))
         made = opts(
             "bpf_kprobe_opts",
@@ -75,6 +75,7 @@ class KernelProbeMethods(AttachableBase):
             retprobe=retprobe,
             attach_mode=mode_of(operation, mode),
         )
+        self._require_type(operation, KPROBE, "kprobe")
         return self._attach(
             operation,
             target,
@@ -98,6 +99,7 @@ class KernelProbeMethods(AttachableBase):
         operation = f"attach {'kretsyscall' if retprobe else 'ksyscall'} to {syscall}"
         name = name_of(operation, "the name of a system call", syscall)
         made = opts("bpf_ksyscall_opts", bpf_cookie=cookie_of(operation, cookie), retprobe=retprobe)
+        self._require_type(operation, KPROBE, "kprobe")
 
         def hint(error: BpfError) -> str:
             if kernel.has_kprobes() and error.errno == errno.ENOENT:
@@ -136,7 +138,7 @@ class KernelProbeMethods(AttachableBase):
         kind = "kprobe.session" if session else "kretprobe.multi" if retprobe else "kprobe.multi"
         if isinstance(functions, str) and not unique_match and not set(functions) & set("*?"):
             functions = [functions]  # some libbpf look a pattern up in a list that lacks aliases
-        pattern, listed = pattern_or_list(functions)
+        pattern, listed = pattern_or_list(f"attach {kind}", functions)
         target = pattern or (f"{listed[0]}" if len(listed) == 1 else f"{len(listed)} functions")
         operation = f"attach {kind} to {target}"
         if session:
@@ -152,6 +154,7 @@ class KernelProbeMethods(AttachableBase):
             **fields,
         )
         one_of(operation, retprobe, session)
+        self._require_type(operation, KPROBE, kind)
 
         def hint(error: BpfError) -> str:
             return _kprobe_multi_hint(error, kind, target)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._attaching import (
     AttachableBase,
     PathOrFd,
+    attach_type_of,
     expecting,
     interface_of,
     kernel_hint,
@@ -60,18 +61,18 @@ class NetworkMethods(AttachableBase):
         """
         target = f"interface {interface}"
         operation = f"attach XDP to {target}"
-        if mode not in _XDP_MODES:
+        if not isinstance(mode, str) or mode not in _XDP_MODES:
             raise BpfError(operation, errno.EINVAL, f"mode {mode!r} is none of {list(_XDP_MODES)}")
         index = interface_of(operation, interface)
 
         def hint(error: BpfError) -> str:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 return "Another XDP program is attached there, in this mode or another."
-            told = expecting(self, [ProgramType.XDP], "xdp")
-            return told or kernel_hint(error, f"XDP in mode {mode!r}", "5.9" if link else "4.8")
+            return kernel_hint(error, f"XDP in mode {mode!r}", "5.9" if link else "4.8")
 
         if link and replace is not None:
             raise BpfError(operation, errno.EINVAL, "a link replaces by its update(): link=False")
+        self._require_type(operation, [ProgramType.XDP], "xdp")
         if link and mode == "auto":
             return self._attach(operation, target, "bpf_program__attach_xdp", index, hint=hint)
         flags = _XDP_MODES[mode]
@@ -124,14 +125,14 @@ class NetworkMethods(AttachableBase):
         number(operation, "the handle", handle, 32)
         number(operation, "the priority", priority, 16)
         fd = self._require_load(operation)
+        self._require_type(operation, [ProgramType.SCHED_CLS], "tc")
 
         def hint(error: BpfError) -> str:
-            told = expecting(self, [ProgramType.SCHED_CLS], "tc")
-            if not told and error.errno == errno.EEXIST:
+            if error.errno == errno.EEXIST:
                 return (
                     "There is a filter of this handle and priority: replace=True takes its place."
                 )
-            return told or kernel_hint(error, "tc", "4.5")
+            return kernel_hint(error, "tc", "4.5")
 
         done: TcAttachment = self._adopt(
             attach(operation, hint, self._parent, fd, index, where, handle, priority, replace)
@@ -158,7 +159,8 @@ class NetworkMethods(AttachableBase):
         Source: ``bpf_program__attach_tcx`` (libbpf 1.3); Linux 6.6.
         """
         kind = ("bpf_tcx_opts", "bpf_program__attach_tcx", "tcx", "6.6")
-        return self._attach_beside(kind, interface, before, after, expected_revision)
+        ends = (AttachType.TCX_INGRESS, AttachType.TCX_EGRESS)
+        return self._attach_beside(kind, ends, interface, before, after, expected_revision)
 
     def attach_netkit(
         self,
@@ -174,11 +176,13 @@ class NetworkMethods(AttachableBase):
         Source: ``bpf_program__attach_netkit`` (libbpf 1.3); Linux 6.7.
         """
         kind = ("bpf_netkit_opts", "bpf_program__attach_netkit", "netkit", "6.7")
-        return self._attach_beside(kind, interface, before, after, expected_revision)
+        ends = (AttachType.NETKIT_PRIMARY, AttachType.NETKIT_PEER)
+        return self._attach_beside(kind, ends, interface, before, after, expected_revision)
 
     def _attach_beside(
         self,
         kind: tuple[str, str, str, str],
+        ends: tuple[AttachType, AttachType],
         interface: str | int,
         before: Neighbour,
         after: Neighbour,
@@ -190,14 +194,18 @@ class NetworkMethods(AttachableBase):
         index = interface_of(operation, interface)
 
         def hint(error: BpfError) -> str:
-            sections = "netkit/primary or netkit/peer" if name == "netkit" else "tcx/… or tc/…"
-            told = expecting(self, [ProgramType.SCHED_CLS], sections)
+            told = list_hint(error) or kernel_hint(error, name, since)
             if not told and error.errno == errno.EINVAL and name == "netkit":
                 return f"{interface} must be a netkit device's primary end."
-            return told or list_hint(error) or kernel_hint(error, name, since)
+            return told
 
         with calling(operation):
             getattr(lib, function)  # an older libbpf lacks it: say so before anything else
+        sections = " or ".join(f"{name}/{end.name.partition('_')[2].lower()}" for end in ends)
+        self._require_type(operation, [ProgramType.SCHED_CLS], sections)
+        if attach_type_of(self) not in ends:
+            hint_of_section = f"The program is of section {self.section}: it must be {sections}."
+            raise BpfError(operation, errno.EINVAL, hint=hint_of_section)
         made = opts(options, **beside_fields(operation, before, after, revision))
         return self._attach(operation, target, function, index, made, hint=hint)
 
@@ -255,13 +263,15 @@ class NetworkMethods(AttachableBase):
         target = f"network namespace {namespace}"
         operation = f"attach to {target}"
 
+        kinds = (ProgramType.FLOW_DISSECTOR, ProgramType.SK_LOOKUP)
+        self._require_type(operation, kinds, "flow_dissector or sk_lookup")
+
         def hint(error: BpfError) -> str:
-            kinds = (ProgramType.FLOW_DISSECTOR, ProgramType.SK_LOOKUP)
-            if told := expecting(self, kinds, "flow_dissector or sk_lookup"):
-                return told
             if error.errno == errno.EINVAL:
                 return f"{namespace} must be a network namespace."
-            if error.errno in (errno.EEXIST, errno.EBUSY):
+            if error.errno == errno.E2BIG and self.type == ProgramType.SK_LOOKUP:
+                return "There are as many as the kernel takes there."
+            if error.errno in (errno.EEXIST, errno.EBUSY, errno.E2BIG):
                 return "Another flow dissector is attached, here or to the initial namespace."
             return kernel_hint(error, "a link to a network namespace", "5.8")
 

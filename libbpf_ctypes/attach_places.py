@@ -11,6 +11,7 @@ from ._attaching import (
     AttachableBase,
     PathOrFd,
     attach_type_of,
+    fd_of,
     kernel_hint,
     libbpf_has,
     number,
@@ -21,7 +22,7 @@ from ._ffi import lib
 from ._types import struct_class
 from .attach_tracing import program_fd, warn_of_lsm
 from .attachment import Attachment
-from .enums import AttachType
+from .enums import AttachType, ProgramType
 from .errors import BpfError
 from .link import Link
 from .log import calling
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 # enum of <linux/bpf.h>: where in a list of programs
 _REPLACE, _BEFORE, _AFTER, _LINK = 1 << 2, 1 << 3, 1 << 4, 1 << 13
+
+#: What goes to a map of sockets.
+_OF_SOCKETS = (ProgramType.SK_MSG, ProgramType.SK_SKB)
 
 #: Where the links are told, too.
 _LISTS = (
@@ -70,14 +74,15 @@ class PlaceMethods(AttachableBase):
         target = f"cgroup {cgroup}"
         operation = f"attach {self.name} to {target}"
         beside = beside_fields(operation, before, after, expected_revision)
+        if not _goes_to_a_cgroup(self):
+            told = f"A program of section {self.section} does not go to a cgroup."
+            raise BpfError(operation, errno.EINVAL, hint=told)
         if attach_type_of(self) == AttachType.LSM_CGROUP:
             warn_of_lsm(operation)
 
         def hint(error: BpfError) -> str:
             if error.errno == errno.EBADF:
                 return f"{cgroup} is no folder of cgroup version 2: 'mount -t cgroup2' lists it."
-            if error.errno == errno.EINVAL and not beside:
-                return f"A program of section {self.section} does not go to a cgroup."
             if beside:
                 return list_hint(error) or kernel_hint(error, "an order of programs", "6.17")
             return kernel_hint(error, "a link to a cgroup", "5.7")
@@ -97,10 +102,10 @@ class PlaceMethods(AttachableBase):
         Source: ``bpf_program__attach_sockmap`` (libbpf 1.5), else ``bpf_prog_attach``
             (libbpf 0.0.1; Linux 4.14).
         """
-        target = f"map {map}" if isinstance(map, int) else f"map {map.name}"
+        target = f"map {getattr(map, 'name', map)}"
         operation = f"attach {self.name} to {target}"
-        fd = map if isinstance(map, int) else map.fd
-        number(operation, "the map's descriptor", fd, 31)
+        fd = fd_of(operation, "the map", map)
+        self._require_type(operation, _OF_SOCKETS, "sk_msg or sk_skb/…")
         if libbpf_has("1.5"):
             try:
                 function = "bpf_program__attach_sockmap"
@@ -134,9 +139,11 @@ class PlaceMethods(AttachableBase):
         Source: ``bpf_prog_attach_opts`` (libbpf 0.0.8), ``bpf_prog_detach2`` (0.0.1);
             Linux 4.10.
         """
-        kind = attach_type_of(self) if attach_type is None else attach_type
         target = target or f"{place}"
         operation = f"attach {self.name} to {target}"
+        kind = attach_type_of(self)
+        if attach_type is not None:
+            kind = AttachType(number(operation, "the attach type", attach_type, 32))
         program = self._require_load(operation)
         old = program_fd(operation, replace)
         flags = number(operation, "flags", flags, 32) | (_REPLACE if old else 0)
@@ -154,7 +161,7 @@ class PlaceMethods(AttachableBase):
                 made = opts("bpf_prog_attach_opts", flags=flags)
                 made.replace_prog_fd = old
                 lib.bpf_prog_attach_opts(program, copy, kind, made)
-        except BpfError:
+        except BaseException:
             os.close(copy)
             raise
 
@@ -166,6 +173,14 @@ class PlaceMethods(AttachableBase):
 
         done: Attachment = self._adopt(Attachment(detach, self._parent, target))
         return done
+
+
+def _goes_to_a_cgroup(program: Any) -> bool:
+    """Whether its type is one of those, or none that we know."""
+    if program.type == ProgramType.LSM:
+        return attach_type_of(program) == AttachType.LSM_CGROUP
+    kind = program.type.name
+    return bool(kind.startswith(("CGROUP_", "UNKNOWN_")) or kind == "SOCK_OPS")
 
 
 class Attached(NamedTuple):
@@ -191,6 +206,7 @@ def attached_programs(
     Raises: BpfError.
     Source: ``bpf_prog_query_opts`` (libbpf 1.0; Linux 4.15, of links 6.6).
     """
+    number(f"query {place}", "the attach type", attach_type, 32)
     operation = f"query {AttachType(attach_type).name} of {place}"
     most = 256
     programs, links = (ctypes.c_uint32 * most)(), (ctypes.c_uint32 * most)()

@@ -13,6 +13,7 @@ from ._attaching import (
     AttachableBase,
     cookie_of,
     expecting,
+    fd_of,
     kernel_hint,
     name_of,
     number,
@@ -53,7 +54,7 @@ class TracingMethods(AttachableBase):
             "bpf_program__attach_tracepoint_opts",
             *words,
             made,
-            hint=lambda error: _tracepoint_hint(error, category, name),
+            hint=lambda error: _tracepoint_hint(error, self, category, name),
         )
 
     def attach_raw_tracepoint(self, name: str, *, cookie: int = 0) -> Link:
@@ -139,14 +140,13 @@ class TracingMethods(AttachableBase):
         Returns: the Link. Raises: BpfError, with a hint.
         Source: ``bpf_program__attach_perf_event_opts`` (libbpf 0.5); Linux 4.9.
         """
-        target = f"perf event of descriptor {event}" if isinstance(event, int) else event.name
+        target = str(getattr(event, "name", f"perf event of descriptor {event}"))
         operation = f"attach to {target}"
         made = opts("bpf_perf_event_opts", bpf_cookie=cookie_of(operation, cookie))
         if not enable:
             require_libbpf(operation, "1.7", "an event that is not started")
             made.dont_enable = True
-        fd = event if isinstance(event, int) else event.fd
-        number(operation, "the descriptor", fd, 31)
+        fd = fd_of(operation, "the event", event)
         try:
             copy = os.dup(fd)
         except OSError as error:
@@ -199,7 +199,7 @@ def program_fd(operation: str, program: Any) -> int:
         return number(operation, "the program's descriptor", program, 31, least=1)
     if isinstance(program, AttachableBase):
         return program._require_load(operation)
-    return int(program.fd)
+    return fd_of(operation, "the program", program)
 
 
 def warn_of_lsm(operation: str) -> None:
@@ -218,7 +218,9 @@ def warn_of_lsm(operation: str) -> None:
         )
 
 
-def _tracepoint_hint(error: BpfError, category: str, name: str) -> str:
+def _tracepoint_hint(error: BpfError, program: Any, category: str, name: str) -> str:
+    if error.errno == errno.EINVAL:  # a kprobe that was made in tracefs takes another type
+        return expecting(program, [ProgramType.TRACEPOINT], "tp")
     if error.errno != errno.ENOENT:
         return kernel_hint(error, "a tracepoint", "4.7")
     if not tracefs():

@@ -8,15 +8,19 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import kernel
 from ._attaching import (
+    KPROBE,
     TRACEFS_HINT,
     AttachableBase,
     Cookies,
     Functions,
     cookie_of,
+    in_hex,
     kernel_hint,
+    libbpf_has,
     mode_of,
     name_of,
     number,
@@ -29,8 +33,16 @@ from ._attaching import (
     symbols,
     tracefs,
 )
+from ._ffi import library_version
 from .errors import BpfError
 from .link import Link
+from .log import logger
+
+if TYPE_CHECKING:
+    from .object import BpfObject
+
+_FORMAT = 4001  # LIBBPF_ERRNO__FORMAT
+_SPEC, _SPEC_OF_1_7 = 208, 304  # bytes of struct __bpf_usdt_spec
 
 
 class UserProbeMethods(AttachableBase):
@@ -65,7 +77,7 @@ class UserProbeMethods(AttachableBase):
         Returns: the Link. Raises: BpfError, with a hint.
         Source: ``bpf_program__attach_uprobe_opts`` (libbpf 0.5, symbols 0.8, mode 1.2).
         """
-        target = f"{os.fspath(binary)}:{function or hex(offset)}"
+        target = f"{os.fsdecode(binary)}:{function or in_hex(offset)}"
         operation = f"attach {'uretprobe' if retprobe else 'uprobe'} to {target}"
         made = opts(
             "bpf_uprobe_opts",
@@ -78,6 +90,7 @@ class UserProbeMethods(AttachableBase):
         number(operation, "the offset", offset, 63)
         if not function and not offset:
             raise BpfError(operation, errno.EINVAL, "neither a symbol nor an offset says where")
+        self._require_type(operation, KPROBE, "uprobe")
         return self._attach(
             operation,
             target,
@@ -117,8 +130,8 @@ class UserProbeMethods(AttachableBase):
         Source: ``bpf_program__attach_uprobe_multi`` (libbpf 1.3); Linux 6.6.
         """
         kind = "uprobe.session" if session else "uretprobe.multi" if retprobe else "uprobe.multi"
-        pattern, listed = pattern_or_list(functions)
-        target = f"{os.fspath(binary)}:{pattern or f'{len(listed)} functions'}"
+        pattern, listed = pattern_or_list(f"attach {kind}", functions)
+        target = f"{os.fsdecode(binary)}:{pattern or f'{len(listed)} functions'}"
         operation = f"attach {kind} to {target}"
         if session:
             require_libbpf(operation, "1.6", "uprobe.session")
@@ -130,6 +143,7 @@ class UserProbeMethods(AttachableBase):
             fields["ref_ctr_offsets"] = numbers(operation, "a counter's offset", ref_ctr_offsets)
         made = opts("bpf_uprobe_multi_opts", retprobe=retprobe, session=session, **fields)
         one_of(operation, retprobe, session)
+        self._require_type(operation, KPROBE, kind)
 
         def hint(error: BpfError) -> str:
             since = "6.13" if session else "6.6"
@@ -167,14 +181,17 @@ class UserProbeMethods(AttachableBase):
             cookie: what bpf_usdt_cookie() gives the program.
 
         Returns: the Link.
-        Raises: BpfError, with a hint; the object needs <bpf/usdt.bpf.h> and its maps: that
-            of the libbpf which attaches, as they share a layout (that of 1.7 is another).
+        Raises: BpfError, with a hint; the object needs <bpf/usdt.bpf.h> and its maps, which
+            have a layout in common with the libbpf that attaches. That of libbpf 1.7 is another
+            than before: a warning is logged where cookie and arguments would be misread.
         Source: ``bpf_program__attach_usdt`` (libbpf 0.8).
         """
-        target = f"{os.fspath(binary)}:{provider}:{name}"
+        target = f"{os.fsdecode(binary)}:{provider}:{name}"
         operation = f"attach usdt to {target}"
         words = [name_of(operation, "a name of USDT", each) for each in (provider, name)]
         made = opts("bpf_usdt_opts", usdt_cookie=cookie_of(operation, cookie))
+        self._require_type(operation, KPROBE, "usdt")
+        _warn_of_layout(operation, self._parent)
         return self._attach(
             operation,
             target,
@@ -198,8 +215,9 @@ def find_binary(operation: str, binary: str | os.PathLike[str]) -> bytes:
 
     libbpf looks it up too, but not for a list of symbols, and not ``libc``.
     """
-    path = os.fspath(binary)
-    name_of(operation, "a path", os.fsdecode(path))
+    path = os.fsdecode(binary)
+    if not path or "\0" in path:
+        raise BpfError(operation, errno.EINVAL, f"{path!r} is not a path")
     if "/" in path:
         return os.fsencode(path)
     if path.startswith("lib") and ".so" not in path:
@@ -222,6 +240,8 @@ def _uprobe_hint(error: BpfError, mode: str = "auto") -> str:
         return kernel.privilege_hint()
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return "No such file, symbol or process: 'nm -D FILE' lists a library's symbols."
+    if error.errno == _FORMAT:
+        return "The file is neither a program nor a shared library (ELF)."
     if mode == "legacy" and not tracefs():
         return TRACEFS_HINT
     if mode == "legacy" and error.errno == errno.EINVAL:
@@ -229,6 +249,20 @@ def _uprobe_hint(error: BpfError, mode: str = "auto") -> str:
     if error.errno == errno.EINVAL:
         return "The offset must lie in the file's code; the section of uprobe.multi says so."
     return ""
+
+
+def _warn_of_layout(operation: str, obj: BpfObject) -> None:
+    """Warns where the object's <bpf/usdt.bpf.h> is not of libbpf's layout; none is told of 1.8."""
+    specs = obj.maps.get("__bpf_usdt_specs")
+    wanted = _SPEC_OF_1_7 if libbpf_has("1.7") else _SPEC
+    if specs and not libbpf_has("1.8") and specs.value_size in {_SPEC, _SPEC_OF_1_7} - {wanted}:
+        logger.warning(
+            "%s: the program will misread cookie and arguments: its <bpf/usdt.bpf.h> is %s "
+            "libbpf 1.7, whose layout is another, and this is libbpf %s. Compile it anew.",
+            operation,
+            "older than" if wanted == _SPEC_OF_1_7 else "that of",
+            library_version(),
+        )
 
 
 def _usdt_hint(error: BpfError, target: str) -> str:

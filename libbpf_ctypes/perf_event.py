@@ -101,6 +101,9 @@ class PerfEvent(Descriptor):
         Raises: BpfError, with a hint.
         Source: perf_event_open(2), Linux 2.6.31; programs at an overflow, Linux 4.9.
         """
+        for each in (type, config, period, frequency, pid, cpu):
+            if not isinstance(each, int):
+                raise BpfError("open a perf event", errno.EINVAL, f"{each!r} is not a number")
         name = f"perf event {int(type)}:{int(config):#x}"
         operation = f"open {name}"
         if pid < -1 or cpu < -1 or (pid == -1 and cpu == -1):
@@ -108,8 +111,9 @@ class PerfEvent(Descriptor):
             raise BpfError(operation, errno.EINVAL, reason)
         if (period > 0) == (frequency > 0) or period < 0 or frequency < 0:
             raise BpfError(operation, errno.EINVAL, "name a period or a frequency, above 0")
-        if max(type, pid, cpu) >> 31 or type < 0 or max(config, period, frequency) >> 64:
-            raise BpfError(operation, errno.EINVAL, "a number is too large")
+        too_large = max(type, pid, cpu) >> 31 or max(config, period, frequency) >> 64
+        if too_large or min(type, config) < 0:
+            raise BpfError(operation, errno.EINVAL, "a number is too large, or below 0")
         attr_class = struct_class("perf_event_attr")
         attr = attr_class(type=type, size=ctypes.sizeof(attr_class), config=config)
         attr.sample_period = period or frequency

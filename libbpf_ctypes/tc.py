@@ -93,7 +93,7 @@ def attach(
     replace: bool,
 ) -> TcAttachment:
     """Attaches a program by its descriptor; makes the qdisc if there is none."""
-    if where not in _POINTS:
+    if not isinstance(where, str) or where not in _POINTS:
         raise BpfError(operation, errno.EINVAL, f"{where!r} is neither ingress nor egress")
     made = _make_qdisc(operation, hint, interface)
     hook = struct_class("bpf_tc_hook")(ifindex=interface, attach_point=_POINTS[where])

@@ -296,7 +296,7 @@ def kprobe_path(compile_bpf: Compile) -> Path:
     ("attach", "told"),
     [
         (lambda p: p.attach_kprobe("vfs_read"), "CONFIG_KPROBES"),
-        (lambda p: p.attach_kprobe("vfs_read", offset=-1), "the offset is negative"),
+        (lambda p: p.attach_kprobe("vfs_read", offset=-1), "the offset is -1"),
         (lambda p: p.attach_kprobe("vfs_read", cookie=-1), "the cookie is -1"),
         (lambda p: p.attach_kprobe(0), "the address is 0"),
         (lambda p: p.attach_kprobe(4096, offset=1), "an offset goes with a name"),

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,24 @@ SEC("sk_msg") int message(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
+SEC("sk_skb/stream_parser") int parse(struct __sk_buff *skb)
+{
+	__sync_fetch_and_add(&first, 1);
+	return skb->len;
+}
+
+SEC("sk_skb/stream_verdict") int judge(struct __sk_buff *skb)
+{
+	__sync_fetch_and_add(&second, skb->len);
+	return SK_PASS;
+}
+
+SEC("flow_dissector") int dissect(struct __sk_buff *skb)
+{
+	__sync_fetch_and_add(&first, 1);
+	return skb ? 129 : BPF_DROP;	/* BPF_FLOW_DISSECTOR_CONTINUE: as without us */
+}
+
 SEC("sk_lookup") int lookup(struct bpf_sk_lookup *ctx)
 {
 	if (ctx->local_port == 4242)
@@ -131,10 +150,21 @@ def network() -> Iterator[None]:
         ip("link add name a type veth peer name b")
         for name in ("lo", "a", "b"):
             ip(f"link set dev {name} up")
+        wait_until_they_send()
         yield
     finally:
         assert LIBC.setns(before, CLONE_NEWNET) == 0
         os.close(before)
+
+
+def wait_until_they_send() -> None:
+    """The kernel opens a link's queue a moment after its other end is up."""
+    for _ in range(500):
+        shown = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
+        if shown.stdout.count("qdisc noqueue state UP") == 2:
+            return
+        time.sleep(0.01)
+    raise AssertionError(shown.stdout)
 
 
 def ip(arguments: str) -> None:
@@ -380,6 +410,42 @@ def test_socket_lookup_in_a_network_namespace(sockets: BpfObject, network: None)
 def connect_in_vain(port: int) -> None:
     with socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def test_a_flow_dissector_in_a_network_namespace(sockets: BpfObject, network: None) -> None:
+    dissect = sockets.programs["dissect"]
+    ip("addr add 10.99.0.1/24 dev a")
+    namespace = "/proc/thread-self/ns/net"
+
+    def dissected() -> int:
+        """How many packets were dissected of one that asks for it: it goes out by 'a'."""
+        before = value(sockets, "first")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
+            sender.bind(("a", 0x0800))
+            sender.sendto(b"\x45" + bytes(39), ("a", 0x0800, 0, 0, b"\xff" * 6))
+        return value(sockets, "first") - before
+
+    assert dissected() == 0
+    with dissect.attach_netns(namespace) as link:
+        assert link.info.program_id == dissect.id
+        assert dissected() > 0
+        with pytest.raises(BpfError, match="Another flow dissector is attached"):
+            dissect.attach_netns(namespace)
+    assert dissected() == 0
+
+
+def test_a_stream_parser_and_its_verdict(sockets: BpfObject) -> None:
+    table, programs = sockets.maps["SOCKETS"], sockets.programs
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    parse, judge = programs["parse"], programs["judge"]
+    with client, accepted, parse.attach_sockmap(table), judge.attach_sockmap(table):
+        raw.bpf_map_update_elem(table.fd, bytes(4), struct.pack("Q", accepted.fileno()), 0)
+        client.sendall(b"hello")
+        assert accepted.recv(10) == b"hello"
+        assert value(sockets, "first") > 0
+        assert value(sockets, "second") == 5
 
 
 def test_a_map_of_sockets(sockets: BpfObject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -76,6 +77,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 #: A library with three functions, and a static probe whose note <sys/sdt.h> would write.
 LIBRARY = r"""
+unsigned short attach_semaphore __attribute__((section(".probes")));
 long attach_one(long value) { return value + 1; }
 long attach_two(long value) { return value + 2; }
 long attach_six(long value) { return value + 6; }
@@ -255,7 +257,25 @@ def test_a_stripped_library(compile_bpf: Compile) -> None:
             probe.attach_uprobe_multi("libc.so.6", ["getppid", "no_such_function"])
 
 
+def test_a_counter_of_attached_probes(obj: BpfObject, library: Traced) -> None:
+    """As a static probe's semaphore: the kernel counts in the traced process's memory."""
+    semaphore = ctypes.c_uint16.in_dll(library.calls, "attach_semaphore")
+    shown = subprocess.run(
+        ["readelf", "-SW", library.path], capture_output=True, text=True, check=True
+    ).stdout
+    offset = next(int(line.split()[-7], 16) for line in shown.splitlines() if " .probes " in line)
+    probe = obj.programs["probe"]
+    assert semaphore.value == 0
+    with probe.attach_uprobe(library.path, "attach_one", ref_ctr_offset=offset):
+        assert semaphore.value == 1
+        library.calls.attach_one(1)
+        assert value(obj, "hits") == 1
+    assert semaphore.value == 0
+
+
 def test_a_static_probe(compile_bpf: Compile, library: Traced) -> None:
+    if has_libbpf("1.7"):  # clang finds the system's older <bpf/usdt.bpf.h>
+        return
     with BpfObject.open(compile_bpf(USDT, "-D__TARGET_ARCH_x86")) as obj:
         obj.load()
         tick = obj.programs["tick"]
@@ -264,6 +284,21 @@ def test_a_static_probe(compile_bpf: Compile, library: Traced) -> None:
             assert (*seen(obj), value(obj, "argument")) == (1, COOKIE, -77)
         with pytest.raises(BpfError, match=r"no probe of the name .*attach:tock: 'readelf"):
             tick.attach_usdt(library.path, "attach", "tock")
+
+
+def test_a_static_probe_of_another_layout_warns(
+    compile_bpf: Compile, library: Traced, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = 208, 304  # bytes of the header's struct before libbpf 1.7, and in that
+    for size in (old, new):
+        caplog.clear()
+        with BpfObject.open(compile_bpf(USDT, "-D__TARGET_ARCH_x86")) as obj:
+            assert obj.maps["__bpf_usdt_specs"].value_size == old
+            obj.maps["__bpf_usdt_specs"].value_size = size
+            obj.load()
+            obj.programs["tick"].attach_usdt(library.path, "attach", "tick").close()
+        warned = "will misread cookie and arguments" in caplog.text
+        assert warned == (size != (new if has_libbpf("1.7") else old))
 
 
 def test_a_probe_by_its_section(compile_bpf: Compile, library: Traced) -> None:
@@ -322,6 +357,8 @@ def test_what_no_event_is() -> None:
         ({"pid": 0}, "name a period or a frequency"),
         ({"pid": 0, "period": 1, "frequency": 1}, "name a period or a frequency"),
         ({"pid": 1 << 31, "period": 1}, "a number is too large"),
+        ({"pid": "1", "period": 1}, "'1' is not a number"),
+        ({"pid": 0, "period": 1.5}, "1.5 is not a number"),
     ):
         with pytest.raises(BpfError, match=told):
             PerfEvent.open(PerfType.SOFTWARE, 0, **arguments)
@@ -351,13 +388,27 @@ def test_what_no_event_is() -> None:
         (lambda p: p.attach_uprobe_multi("libc.so.6", ["a"], cookie=[1, 2]), "2 cookies for 1"),
         (lambda p: p.attach_uprobe_multi("libc.so.6", ["a"], ref_ctr_offsets=[]), "0 counters"),
         (lambda p: p.attach_usdt("libc.so.6", "", "x"), "not a name of USDT"),
-        (lambda p: p.attach_perf_event(-1), "the descriptor is -1"),
+        (lambda p: p.attach_perf_event(-1), "the event.s descriptor is -1"),
         (lambda p: p.attach_perf_event(999), "Bad file descriptor"),
     ],
 )
 def test_what_is_refused_in_words(obj: BpfObject, attach: Any, told: str) -> None:
     with pytest.raises(BpfError, match=told):
         attach(obj.programs["probe"])
+
+
+def test_an_event_that_is_not_started(obj: BpfObject) -> None:
+    if not has_libbpf("1.7"):
+        return  # refused: below
+    arguments = (PerfType.SOFTWARE, SoftwareEvent.CPU_CLOCK)
+    with (
+        PerfEvent.open(*arguments, period=1_000_000, pid=0) as event,
+        obj.programs["sample"].attach_perf_event(event, enable=False),
+    ):
+        burn(0.05)
+        assert value(obj, "hits") == 0
+        fcntl.ioctl(event.fd, 0x2400)  # PERF_EVENT_IOC_ENABLE
+        burn_until_it_ran(obj)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from .tool import ROOT
 
 GROUPS = {
-    "attach": ("attach_probes", "attach_events", "attach_network"),
+    "attach": ("attach_probes", "attach_events", "attach_network", "attach_refused"),
     "maps": ("maps", "map_types"),
     "perf_buffer": ("perf_buffer", "readers", "events"),
     "programs": ("program_types", "program_settings", "programs", "links"),
