@@ -118,9 +118,9 @@ class Btf(TypeStore):
         Raises: BpfError: it has none. Source: ``bpf_object__btf`` (libbpf 0.0.2).
         """
         from .layout import types_of
-        from .object import BpfObject
 
-        if not isinstance(obj, BpfObject):  # its address, or any, would be libbpf's to read
+        # Its address, or any, would be libbpf's to read. (object.py comes after this module.)
+        if not hasattr(type(obj), "kversion"):
             raise TypeError(f"not a BpfObject: {obj!r}")
         return cls(types_of(obj)._pointer, obj, owned=False, source=f"BTF of {obj.source}")
 
