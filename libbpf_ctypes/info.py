@@ -23,6 +23,8 @@ _ANONYMOUS = {
     "bpf-link": "link",
     "btf": "BTF",
 }
+#: What open_pinned() is a method of.
+_PINNED = ("program", "map", "link")
 
 
 class ProgramInfo(NamedTuple):
@@ -168,6 +170,24 @@ def descriptor_kind(fd: int) -> str:
     return _ANONYMOUS.get(target.rpartition(":")[2].strip("[]"), "")
 
 
+def require_kind(operation: str, fd: int, kind: str) -> None:
+    """Raises: BpfError (EINVAL): the descriptor stands for something else than KIND.
+
+    Where this process may not look (no /proc, or after setuid) it is taken for one: the
+    kernel refuses it later, at the first use.
+    """
+    try:
+        found = descriptor_kind(fd)
+    except BpfError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES):
+            return
+        raise
+    if found != kind:
+        reason = f"it is a {found}, not a {kind}" if found else f"it is nothing of BPF's, no {kind}"
+        hint = f"{found.capitalize()}.open_pinned() opens it." if found in _PINNED else ""
+        raise BpfError(operation, errno.EINVAL, reason, hint=hint)
+
+
 def program_info(fd: int) -> ProgramInfo:
     """What the kernel tells of a program.
 
@@ -261,16 +281,7 @@ def link_info(fd: int) -> LinkInfo:
 
 def _require(kind: str, fd: int) -> None:
     """The kernel would fill a struct of another kind without a word."""
-    try:
-        found = descriptor_kind(fd)
-    except BpfError as error:
-        if error.errno in (errno.ENOENT, errno.EACCES):  # no /proc, or not for this user
-            return
-        raise
-    if found != kind:
-        what = f"it is a {found}" if found else "it is nothing of BPF's"
-        operation = f"read the info of {kind} descriptor {fd}"
-        raise BpfError(operation, errno.EINVAL, f"{what}, no {kind}")
+    require_kind(f"read the info of {kind} descriptor {fd}", fd, kind)
 
 
 def _read(fd: int, kind: str, info: Any) -> Any:

@@ -46,7 +46,8 @@ class Link(Handle):
         Raises: BpfError: nothing is there, it is a program or a map (EINVAL), no privilege.
         Source: ``bpf_link__open`` (libbpf 0.0.8); Linux 5.7.
         """
-        from .pinning import encoded_path, pin_hint, require_kind
+        from .info import require_kind
+        from .pinning import encoded_path, pin_hint
 
         operation = f"open pinned link {os.fspath(path)}"
         encoded = encoded_path(operation, path)

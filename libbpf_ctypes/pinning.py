@@ -34,23 +34,6 @@ def pin_hint(error: BpfError) -> str:
     return ""
 
 
-def require_kind(operation: str, fd: int, kind: str) -> None:
-    """Raises: BpfError (EINVAL): the descriptor stands for something else than KIND.
-
-    The kernel opens whatever is pinned at a path, and fills in the info of whatever it is.
-    """
-    from .info import descriptor_kind
-
-    found = descriptor_kind(fd)
-    if found != kind:
-        reason = f"it is a {found}, not a {kind}" if found else f"it is no {kind}"
-        hint = f"{found.capitalize()}.open_pinned() opens it." if found in _OPENED else ""
-        raise BpfError(operation, errno.EINVAL, reason, hint=hint)
-
-
-_OPENED = ("program", "map", "link")
-
-
 def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
     """Opens what is pinned at a path.
 
@@ -59,6 +42,8 @@ def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
     Raises: BpfError: nothing is there, it is no BPF file system, it is of another kind.
     Source: ``bpf_obj_get`` (libbpf 0.0.1); Linux 4.4.
     """
+    from .info import require_kind
+
     operation = f"open pinned {kind} {os.fspath(path)}"
     encoded = encoded_path(operation, path)
     with calling(operation, pin_hint):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from libbpf_ctypes import BpfError, BpfObject, IteratorLink, LibraryError, raw
+from libbpf_ctypes.link_details import IterDetails
 
 from ..conftest import Compile
 from .conftest import has_libbpf
@@ -222,6 +223,7 @@ def test_an_iterator_is_read_like_a_file_and_runs_anew(iterators: BpfObject) -> 
     numbers = iterators.maps["NUMBERS"]
     with iterators.programs["elements"].attach_iter(map=numbers) as link:
         assert isinstance(link, IteratorLink)
+        assert link.info.details == IterDetails("bpf_map_elem", numbers.info.id, 0, 0, 0, 0)
         assert link.read() == ""
         for key in (1, 2):
             raw.bpf_map_update_elem(numbers.fd, struct.pack("I", key), struct.pack("Q", key * 7), 0)
@@ -246,6 +248,9 @@ def test_an_iterator_of_tasks(iterators: BpfObject) -> None:
     everyone = listed(tasks.attach_iter())
     assert len(everyone) > 1
     assert (pid, pid) in everyone
+    thread_id = threading.get_native_id()
+    with tasks.attach_iter(tid=thread_id) as link:
+        assert link.info.details == IterDetails("task", 0, 0, 0, thread_id, 0)
     assert listed(tasks.attach_iter(tid=threading.get_native_id())) == {(pid, pid)}
     event = threading.Event()
     thread = threading.Thread(target=event.wait)
@@ -275,6 +280,10 @@ def test_an_iterator_of_cgroups(iterators: BpfObject, cgroup: Path) -> None:
     try:
         for order, count in (("self", 1), ("descendants", 3), ("descendants-first", 3)):
             with groups.attach_iter(cgroup=cgroup, order=order) as link:
+                details = link.info.details
+                assert isinstance(details, IterDetails)
+                assert (details.target_name, details.cgroup_id) == ("cgroup", cgroup.stat().st_ino)
+                assert details.order > 0
                 assert link.read() == "c" * count, order
         with groups.attach_iter(cgroup=cgroup / "a" / "b", order="ancestors") as link:
             assert len(link.read()) >= 3

@@ -25,7 +25,15 @@ from libbpf_ctypes import (
     attached_programs,
     raw,
 )
-from libbpf_ctypes.enums import AttachType
+from libbpf_ctypes.enums import AttachType, LinkType
+from libbpf_ctypes.link_details import (
+    CgroupDetails,
+    DeviceDetails,
+    NetfilterDetails,
+    NetnsDetails,
+    SockmapDetails,
+    XdpDetails,
+)
 
 from ..conftest import Compile
 from .conftest import has_libbpf
@@ -211,6 +219,8 @@ def test_xdp_by_a_link(packets: BpfObject, interface: str | int) -> None:
     target = interface or socket.if_nametoindex("b")
     with packets.programs["fast"].attach_xdp(target) as link:
         assert isinstance(link, Link)
+        assert link.info.type == LinkType.XDP
+        assert link.info.details == XdpDetails(socket.if_nametoindex("b"))
         send(3)
         assert counts(packets) == (3, 0)
         link.update(packets.programs["faster"])
@@ -327,6 +337,8 @@ def test_tcx_in_order(compile_bpf: Compile, network: None) -> None:
             with two.attach_tcx("b", before=one) as second:
                 send()
                 assert value(obj, "order") == 21
+                assert second.info.type == LinkType.TCX
+                assert second.info.details == DeviceDetails(index, AttachType.TCX_INGRESS)
                 found = attached_programs(index, AttachType.TCX_INGRESS)
                 assert found.program_ids == (two.info.id, one.info.id)
                 assert found.link_ids == (second.id, first.id)
@@ -359,7 +371,9 @@ def test_netfilter(compile_bpf: Compile, network: None) -> None:
     with BpfObject.open(compile_bpf(FIREWALL)) as obj:
         obj.load()
         hook = obj.programs["hook"]
-        with hook.attach_netfilter("ipv4", "output", priority=-5):
+        with hook.attach_netfilter("ipv4", "output", priority=-5) as link:
+            assert link.info.type == LinkType.NETFILTER
+            assert link.info.details == NetfilterDetails(pf=2, hooknum=3, priority=-5, flags=0)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.bind(("127.0.0.1", 0))
                 for _ in range(4):
@@ -390,7 +404,10 @@ def sockets(sockets_path: Path) -> Iterator[BpfObject]:
 
 def test_socket_lookup_in_a_network_namespace(sockets: BpfObject, network: None) -> None:
     lookup = sockets.programs["lookup"]
-    with lookup.attach_netns("/proc/thread-self/ns/net"):
+    with lookup.attach_netns("/proc/thread-self/ns/net") as link:
+        inode = Path("/proc/thread-self/ns/net").stat().st_ino
+        assert link.info.type == LinkType.NETNS
+        assert link.info.details == NetnsDetails(inode, AttachType.SK_LOOKUP)
         connect_in_vain(4242)
         connect_in_vain(4243)
         assert value(sockets, "second") == 1
@@ -456,6 +473,9 @@ def test_a_map_of_sockets(sockets: BpfObject) -> None:
     with client, accepted, message.attach_sockmap(table) as link:
         modern = has_libbpf("1.5") and Path("/proc/sys/kernel/osrelease").read_text() >= "6.10"
         assert isinstance(link, Attachment) or modern
+        if isinstance(link, Link):
+            assert link.info.type == LinkType.SOCKMAP
+            assert link.info.details == SockmapDetails(table.info.id, AttachType.SK_MSG_VERDICT)
         raw.bpf_map_update_elem(table.fd, bytes(4), struct.pack("Q", client.fileno()), 0)
         client.sendall(b"hello")
         assert accepted.recv(10) == b"hello"
@@ -485,6 +505,9 @@ def test_a_cgroup(sockets: BpfObject, cgroup: Path) -> None:
     create, also = sockets.programs["create"], sockets.programs["also"]
     with create.attach_cgroup(cgroup) as link:
         assert isinstance(link, Link)
+        inode, kind = cgroup.stat().st_ino, AttachType.CGROUP_INET_SOCK_CREATE
+        assert link.info.type == LinkType.CGROUP
+        assert link.info.details == CgroupDetails(inode, kind)
         assert refused_in(cgroup) == "AF_INET6\n"
         assert counts(sockets) == (2, 0)
         with also.attach_cgroup(cgroup):

@@ -24,6 +24,7 @@ from libbpf_ctypes import (
     PerfType,
     SoftwareEvent,
 )
+from libbpf_ctypes.link_details import PerfEventDetails, UprobeMultiDetails
 
 from ..conftest import Compile
 from .conftest import has_libbpf
@@ -250,7 +251,16 @@ def test_a_stripped_library(compile_bpf: Compile) -> None:
     with BpfObject.open(compile_bpf(MULTI)) as obj:
         obj.load()
         probe = obj.programs["probe"]
-        with probe.attach_uprobe_multi("libc.so.6", "getppi?", pid=os.getpid()):
+        with probe.attach_uprobe_multi("libc.so.6", "getppi?", pid=os.getpid()) as link:
+            details = link.info.details
+            assert isinstance(details, UprobeMultiDetails)
+            assert (details.path[-10:], details.pid) == ("/libc.so.6", os.getpid())
+            assert (details.retprobe, details.ref_ctr_offsets, details.cookies) == (
+                False,
+                (0,),
+                (0,),
+            )
+            assert len(details.offsets) == 1 and details.offsets[0] > 0
             os.getppid()
             assert value(obj, "hits") == 1
         with pytest.raises(BpfError, match="a pattern or offsets of it, but no list of symbols"):
@@ -326,6 +336,16 @@ def test_a_sampler(obj: BpfObject, by_descriptor: bool) -> None:
     before = seen(obj)
     burn(0.02)
     assert seen(obj) == before
+
+
+def test_what_the_kernel_tells_of_a_perf_event(obj: BpfObject) -> None:
+    """Of CPU_CLOCK it tells the number of an own unit."""
+    event = PerfEvent.open(PerfType.SOFTWARE, SoftwareEvent.PAGE_FAULTS, period=1 << 40, pid=0)
+    with event, obj.programs["sample"].attach_perf_event(event, cookie=COOKIE) as link:
+        details = link.info.details
+    assert isinstance(details, PerfEventDetails)
+    assert (details.type, details.config) == (PerfType.SOFTWARE, SoftwareEvent.PAGE_FAULTS)
+    assert details.cookie == COOKIE
 
 
 def test_a_sampler_of_a_cpu_by_frequency(obj: BpfObject) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Callable
@@ -24,6 +26,7 @@ from libbpf_ctypes.info import descriptor_kind
 from libbpf_ctypes.link_details import UprobeDetails
 
 from ..pure.helpers import run_python
+from .tool import ROOT
 
 
 def program_fd(obj: BpfObject) -> int:
@@ -84,6 +87,30 @@ def test_a_descriptor_of_another_kind_is_told(loaded: BpfObject) -> None:
         map_info(file.fileno())
     with pytest.raises(BpfError, match="no such descriptor"):
         map_info(-1)
+
+
+def test_without_proc_it_still_opens_what_is_pinned(bpffs: Path) -> None:
+    """It cannot see of what kind a descriptor is."""
+    code = """
+import ctypes, errno, subprocess, sys
+from pathlib import Path
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Map
+from libbpf_ctypes.info import descriptor_kind
+pin = Path(sys.argv[1], "events")
+with BpfObject.open(KPROBE_OBJECT) as obj:
+    obj.load()
+    obj.maps["EVENTS"].pin(pin)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/proc"], check=True)
+    try:
+        descriptor_kind(obj.maps["EVENTS"].fd)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+    with Map.open_pinned(pin) as events:
+        print(events.info.name)
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", code, str(bpffs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ENOENT\nEVENTS\n"), done.stderr
 
 
 def test_a_process_that_has_changed_its_user_still_asks() -> None:

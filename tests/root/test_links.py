@@ -15,6 +15,7 @@ from typing import Callable
 import pytest
 
 from libbpf_ctypes import BpfError, BpfObject, ClosedError, LibraryError, Link, LinkType
+from libbpf_ctypes.link_details import StructOpsDetails
 
 from ..conftest import Compile
 from .conftest import has_libbpf
@@ -272,9 +273,9 @@ def test_another_map_takes_its_place(compile_bpf: Compile) -> None:
         with first.attach_struct_ops() as link:
             assert link.info.type is LinkType.STRUCT_OPS
             assert "test_links" in available.read_text().split()
-            before = repr(link.info.details)
+            assert link.info.details == StructOpsDetails(first.info.id)
             link.update_map(second)
-            assert repr(link.info.details) != before
+            assert link.info.details == StructOpsDetails(second.info.id)
             with pytest.raises(BpfError, match="Links of this type cannot be updated"):
                 link.update(obj.programs["ssthresh"])
         assert "test_links" not in available.read_text().split()

@@ -13,6 +13,7 @@ from .tool import ROOT
 
 GROUPS = {
     "attach": ("attach_probes", "attach_events", "attach_network", "attach_refused"),
+    "introspection": ("info", "introspection", "features"),
     "maps": ("maps", "map_types"),
     "perf_buffer": ("perf_buffer", "readers", "events"),
     "programs": ("program_types", "program_settings", "programs", "links"),
