@@ -175,7 +175,7 @@ def has_helper(kind: ProgramType, helper: str | int) -> bool:
     Args: helper: ``"bpf_ringbuf_output"``, ``"ringbuf_output"`` or its number.
     Raises: NotFoundError: no helper of that name; BpfError: it cannot be found out, as of
         STRUCT_OPS and EXT programs.
-    Source: the verifier's words about a program that calls it.
+    Source: the verifier's words about a program that calls it; Linux 4.1.
     """
     kind, number = ProgramType(kind), _helper_number(helper)
     with asking(f"helper {helper} for program type {kind.name}"):
@@ -196,7 +196,11 @@ def has_helper(kind: ProgramType, helper: str | int) -> bool:
 
 def _helper_number(helper: str | int) -> int:
     if isinstance(helper, int):
+        if not 0 <= helper < 1 << 31:
+            raise NotFoundError(f"find helper {helper}", errno.ENOENT, "there is none")
         return helper
+    if not isinstance(helper, str):
+        raise TypeError(f"not the name or number of a helper: {helper!r}")
     helpers = {name[len("BPF_FUNC_") :]: value for name, value in ENUMS["bpf_func_id"].items()}
     word = helper.replace("BPF_FUNC_", "").removeprefix("bpf_")
     if word not in helpers:

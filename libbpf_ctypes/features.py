@@ -4,8 +4,8 @@
 
     if features.has_ring_buffer(): …
 
-An answer is True or False. What cannot be found out, for want of a privilege or because a
-policy forbids to ask, raises BpfError; it is never a False.
+Each has_…() returns True or False. What cannot be found out, for want of a privilege or because a
+policy forbids to ask, raises BpfError (EPERM names the missing capabilities); it is never a False.
 """
 
 from __future__ import annotations
@@ -82,13 +82,19 @@ def _feature(since: str) -> Callable[[_F], _F]:
 
 @_feature("4.1")
 def has_kprobes() -> bool:
-    """Kprobes: CONFIG_KPROBES; by perf_event since Linux 4.17. Source: /sys."""
+    """Kprobes: CONFIG_KPROBES; by perf_event since Linux 4.17.
+
+    Source: /sys/bus/event_source; Linux 4.1.
+    """
     return _perf_unit("kprobe")
 
 
 @_feature("4.3")
 def has_uprobes() -> bool:
-    """Uprobes: CONFIG_UPROBE_EVENTS; by perf_event since Linux 4.17. Source: /sys."""
+    """Uprobes: CONFIG_UPROBE_EVENTS; by perf_event since Linux 4.17.
+
+    Source: /sys/bus/event_source; Linux 4.3.
+    """
     return _perf_unit("uprobe")
 
 
@@ -117,25 +123,37 @@ def _link(
 
 @_feature("5.15")
 def has_perf_link() -> bool:
-    """Links on perf events: kprobes, uprobes, tracepoints; with them came cookies (5.15)."""
+    """Links on perf events: kprobes, uprobes, tracepoints; with them came cookies (5.15).
+
+    Source: the error of BPF_LINK_CREATE on no perf event; Linux 5.15.
+    """
     return _link(ProgramType.TRACEPOINT, AttachType.PERF_EVENT, _NOWHERE, b"", (errno.EBADF,))
 
 
 @_feature("5.15")
 def has_bpf_cookie() -> bool:
-    """Cookies of kprobes, uprobes, tracepoints: the helper bpf_get_attach_cookie (5.15)."""
+    """Cookies of kprobes, uprobes, tracepoints: the helper bpf_get_attach_cookie (5.15).
+
+    Source: has_helper(); Linux 5.15.
+    """
     return has_helper(ProgramType.TRACEPOINT, "get_attach_cookie")
 
 
 @_feature("5.18")
 def has_kprobe_multi() -> bool:
-    """kprobe.multi: many functions by one link; CONFIG_FPROBE, which Debian's 6.1 lacks."""
+    """kprobe.multi: many functions by one link; CONFIG_FPROBE, which Debian's 6.1 lacks.
+
+    Source: the error of BPF_LINK_CREATE on no function; Linux 5.18.
+    """
     return _kprobe_multi(AttachType.TRACE_KPROBE_MULTI)
 
 
 @_feature("6.10")
 def has_kprobe_session() -> bool:
-    """kprobe.session: one program at entry and return of many functions; CONFIG_FPROBE."""
+    """kprobe.session: one program at entry and return of many functions; CONFIG_FPROBE.
+
+    Source: as has_kprobe_multi(); Linux 6.10.
+    """
     return _kprobe_multi(AttachType.TRACE_KPROBE_SESSION)
 
 
@@ -147,13 +165,19 @@ def _kprobe_multi(attach: AttachType) -> bool:
 
 @_feature("6.6")
 def has_uprobe_multi() -> bool:
-    """uprobe.multi: many functions of a file by one link."""
+    """uprobe.multi: many functions of a file by one link.
+
+    Source: the error of BPF_LINK_CREATE on no file; Linux 6.6.
+    """
     return _uprobe_multi(AttachType.TRACE_UPROBE_MULTI)
 
 
 @_feature("6.13")
 def has_uprobe_session() -> bool:
-    """uprobe.session: one program at entry and return of functions of a file."""
+    """uprobe.session: one program at entry and return of functions of a file.
+
+    Source: as has_uprobe_multi(); Linux 6.13.
+    """
     return _uprobe_multi(AttachType.TRACE_UPROBE_SESSION)
 
 
@@ -167,49 +191,70 @@ def _uprobe_multi(attach: AttachType) -> bool:
 
 @_feature("6.6")
 def has_tcx() -> bool:
-    """tcx: links for tc programs; CONFIG_NET_XGRESS."""
+    """tcx: links for tc programs; CONFIG_NET_XGRESS.
+
+    Source: the error of BPF_LINK_CREATE on no device; Linux 6.6.
+    """
     return _link(ProgramType.SCHED_CLS, AttachType.TCX_INGRESS, _NOWHERE, b"", (errno.ENODEV,))
 
 
 @_feature("6.7")
 def has_netkit() -> bool:
-    """Links for programs on netkit devices; CONFIG_NETKIT."""
+    """Links for programs on netkit devices; CONFIG_NETKIT.
+
+    Source: as has_tcx(); Linux 6.7.
+    """
     return _link(ProgramType.SCHED_CLS, AttachType.NETKIT_PRIMARY, _NOWHERE, b"", (errno.ENODEV,))
 
 
 @_feature("6.4")
 def has_netfilter() -> bool:
-    """Netfilter programs; CONFIG_NETFILTER_BPF_LINK."""
+    """Netfilter programs; CONFIG_NETFILTER_BPF_LINK.
+
+    Source: has_program_type(); Linux 6.4.
+    """
     return has_program_type(ProgramType.NETFILTER)
 
 
 @_feature("5.8")
 def has_ring_buffer() -> bool:
-    """Ring buffers, BPF_MAP_TYPE_RINGBUF."""
+    """Ring buffers, BPF_MAP_TYPE_RINGBUF.
+
+    Source: has_map_type(); Linux 5.8.
+    """
     return has_map_type(MapType.RINGBUF)
 
 
 @_feature("6.1")
 def has_user_ring_buffer() -> bool:
-    """Ring buffers that a process writes and a program reads, BPF_MAP_TYPE_USER_RINGBUF."""
+    """Ring buffers that a process writes and a program reads, BPF_MAP_TYPE_USER_RINGBUF.
+
+    Source: has_map_type(); Linux 6.1.
+    """
     return has_map_type(MapType.USER_RINGBUF)
 
 
 @_feature("6.9")
 def has_arena() -> bool:
-    """Memory that programs and a process share, BPF_MAP_TYPE_ARENA."""
+    """Memory that programs and a process share, BPF_MAP_TYPE_ARENA.
+
+    Source: has_map_type(); Linux 6.9.
+    """
     return has_map_type(MapType.ARENA)
 
 
 @_feature("5.6")
 def has_map_batch() -> bool:
-    """Many entries of a map by one call, BPF_MAP_UPDATE_BATCH and its kin."""
+    """Many entries of a map by one call, BPF_MAP_UPDATE_BATCH and its kin.
+
+    Source: an update of a map of its own; ``bpf_map_update_batch`` (libbpf 0.0.7), Linux 5.6.
+    """
     return decide(_probes.batch_update(), ("CAP_BPF",), no=(errno.EINVAL, _probes.ENOTSUPP))
 
 
 @_feature("5.4")
 def has_btf() -> bool:
-    """The kernel's BTF, /sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF."""
+    """The kernel's BTF, CONFIG_DEBUG_INFO_BTF. Source: /sys/kernel/btf/vmlinux; Linux 5.4."""
     if not Path("/sys/kernel").exists():
         raise BpfError("probe", errno.ENOENT, "/sys is not mounted", hint=kernel.NO_SYS_HINT)
     return Path("/sys/kernel/btf/vmlinux").exists()
@@ -217,7 +262,7 @@ def has_btf() -> bool:
 
 @_feature("5.11")
 def has_module_btf() -> bool:
-    """BTF of modules; CONFIG_DEBUG_INFO_BTF_MODULES. Source: struct module in the BTF."""
+    """BTF of modules; CONFIG_DEBUG_INFO_BTF_MODULES. Source: struct module in it; Linux 5.11."""
     if not has_btf():
         return False
     with Btf.kernel() as btf:
@@ -229,7 +274,10 @@ def has_module_btf() -> bool:
 
 @_feature("5.5")
 def has_fentry() -> bool:
-    """fentry, fexit and the like: BPF trampolines, which need BTF and ftrace's direct calls."""
+    """fentry, fexit and the like: BPF trampolines, which need BTF and ftrace's direct calls.
+
+    Source: a program is loaded and, for a moment, attached to bpf_fentry_test1(); Linux 5.5.
+    """
     return _trampoline(ProgramType.TRACING, AttachType.TRACE_FENTRY)
 
 
@@ -248,7 +296,10 @@ def _trampoline(kind: ProgramType, attach: AttachType) -> bool:
 
 @_feature("5.8")
 def has_iterators() -> bool:
-    """Iterators: programs that a file's reader runs, on what the kernel has."""
+    """Iterators: programs that a file's reader runs, on what the kernel has.
+
+    Source: a program of its own is loaded; Linux 5.8.
+    """
     kind = ProgramType.TRACING
     error = _probes.load(kind, expected=AttachType.TRACE_ITER).close()
     no = (errno.EINVAL, errno.ESRCH, errno.ENOENT)
@@ -260,7 +311,7 @@ def has_bpf_lsm() -> bool:
     """LSM programs that the kernel really asks: ``bpf`` among its active security modules.
 
     CONFIG_BPF_LSM, and "bpf" in the boot parameter lsm= or CONFIG_LSM. Programs may load and
-    attach without it; then they never run. Source: /sys/kernel/security/lsm.
+    attach without it; then they never run. Source: /sys/kernel/security/lsm; Linux 5.7.
     """
     listed = Path("/sys/kernel/security/lsm")
     try:
@@ -291,6 +342,7 @@ def attach_methods(what: str) -> tuple[str, ...]:
         kprobes and uprobes tracefs, if this process may write there; of tc a qdisc and
         netlink). Libbpf itself takes link, else perf, else legacy. Empty: there is no way.
     Raises: BpfError: it cannot be found out. ValueError: another WHAT.
+    Source: has_kprobe_multi() and its like, /sys and tracefs; Linux 4.1.
     """
     if what == "tc":
         return (*["link"] * has_tcx(), "legacy")
@@ -327,7 +379,9 @@ def missing_capabilities(purpose: Purpose = "tracing") -> tuple[str, ...]:
 def report() -> list[Feature]:
     """Every feature, program type and map type, with its answer.
 
-    Nothing is raised: what cannot be found out has the answer None and a reason.
+    Returns: the Features. Nothing is raised: what cannot be found out has the answer None
+        and a reason.
+    Source: the has_…() functions.
     """
     asked: list[tuple[str, str, Callable[[], bool]]] = [
         (name, since, globals()[name]) for name, since in _SINCE.items()

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -138,6 +138,11 @@ def test_helpers() -> None:
     assert not features.has_helper(ProgramType.KPROBE, 99999)
     with pytest.raises(NotFoundError, match="Did you mean: ringbuf_output"):
         features.has_helper(ProgramType.KPROBE, "ringbuf_ouput")
+    for number in (-1, 1 << 40):
+        with pytest.raises(NotFoundError, match="there is none"):
+            features.has_helper(ProgramType.KPROBE, number)
+    with pytest.raises(TypeError, match="not the name or number of a helper"):
+        features.has_helper(ProgramType.KPROBE, cast("Any", None))
     with pytest.raises(BpfError, match="depends on what they are attached to"):
         features.has_helper(ProgramType.EXT, "ringbuf_output")
 
