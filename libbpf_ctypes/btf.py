@@ -71,8 +71,15 @@ class Btf(TypeStore):
         Raises: BpfError (ENOENT: the kernel has none).
         Source: ``btf__load_vmlinux_btf`` (libbpf 0.5), Linux 5.2.
         """
-        with calling("read the kernel's BTF", _kernel_hint):
-            return cls(lib.btf__load_vmlinux_btf(), source="the kernel's BTF")._checked()
+        operation = "read the kernel's BTF"
+        try:
+            with calling(operation):
+                return cls(lib.btf__load_vmlinux_btf(), source="the kernel's BTF")._checked()
+        except BpfError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):  # libbpf's word for that
+                raise
+        hint = "The kernel needs CONFIG_DEBUG_INFO_BTF, and /sys must be mounted."
+        raise BpfError(operation, errno.ENOENT, "there is none", hint=hint)
 
     @classmethod
     def module(cls, name: str, base: Btf | None = None) -> Btf:
@@ -376,12 +383,6 @@ def _on_kernel(load: Callable[[Btf], Btf], base: Btf | None) -> Btf:
     if base is None:
         btf._own_base = kernel
     return btf
-
-
-def _kernel_hint(error: BpfError) -> str:
-    if error.errno == errno.ENOENT:
-        return "The kernel needs CONFIG_DEBUG_INFO_BTF, and /sys must be mounted."
-    return ""
 
 
 def _file_hint(error: BpfError) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -24,6 +26,7 @@ from libbpf_ctypes import (
 from libbpf_ctypes.introspection import btfs, links, maps, programs
 
 from ..pure.helpers import run_python
+from .tool import ROOT
 
 LISTS: list[Callable[[], Iterator[Any]]] = [programs, maps, links, btfs]
 
@@ -141,3 +144,26 @@ def test_types_by_their_number_in_the_kernel(loaded: BpfObject) -> None:
         Btf.open_id(0x7FFFFFFF)
     assert told.value.errno == errno.ENOENT
     assert descriptors() == before
+
+
+def test_a_kernel_without_btf() -> None:
+    code = """
+import errno, subprocess
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/kernel/btf"], check=True)
+from libbpf_ctypes import BpfError, Btf, features
+assert Btf.modules() == []
+assert not features.has_btf() and not features.has_module_btf() and not features.has_iterators()
+for use in (Btf.kernel, lambda: Btf.module("module")):
+    try:
+        use()
+    except BpfError as error:
+        print(errno.errorcode[error.errno], error)
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("ENOENT read the kernel's BTF: there is none")
+        assert "CONFIG_DEBUG_INFO_BTF" in line
