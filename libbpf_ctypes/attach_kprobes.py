@@ -145,6 +145,8 @@ class KernelProbeMethods(AttachableBase):
             require_libbpf(operation, "1.5", "kprobe.session")
         if unique_match:
             require_libbpf(operation, "1.6", "unique_match")
+            if listed:
+                raise BpfError(operation, errno.EINVAL, "unique_match goes with a pattern")
         fields = symbols(operation, pattern, listed, cookie, "syms", "addrs")
         made = opts(
             "bpf_kprobe_multi_opts",
@@ -157,6 +159,8 @@ class KernelProbeMethods(AttachableBase):
         self._require_type(operation, KPROBE, kind)
 
         def hint(error: BpfError) -> str:
+            if unique_match and error.errno == errno.EINVAL and kernel.has_kprobes():
+                return f"The pattern matches several functions; or the section is not {kind}."
             return _kprobe_multi_hint(error, kind, target)
 
         name = pattern.encode() if pattern else None

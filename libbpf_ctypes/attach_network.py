@@ -195,7 +195,7 @@ class NetworkMethods(AttachableBase):
 
         def hint(error: BpfError) -> str:
             told = list_hint(error) or kernel_hint(error, name, since)
-            if not told and error.errno == errno.EINVAL and name == "netkit":
+            if not told and error.errno in (errno.EINVAL, errno.ENXIO) and name == "netkit":
                 return f"{interface} must be a netkit device's primary end."
             return told
 

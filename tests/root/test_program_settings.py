@@ -417,3 +417,23 @@ def test_an_option_with_a_nul(path: Path, option: str) -> None:
     options: dict[str, Any] = {option: "a\0b"}
     with pytest.raises(BpfError, match="holds a NUL"):
         BpfObject.open(path, **options)
+
+
+def test_maps_with_fields_of_a_newer_libbpf(compile_bpf: Compile) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(not_yet_invented, 5);
+} TABLE SEC(".maps");
+"""
+    path = compile_bpf(source)
+    with pytest.raises(BpfError, match="open"):
+        BpfObject.open(path).close()
+    with BpfObject.open(path, relaxed_maps=True) as obj:
+        obj.load()
+        assert obj.maps["TABLE"].max_entries == 3

@@ -17,6 +17,7 @@ from libbpf_ctypes import (
     BpfError,
     BpfObject,
     ClosedError,
+    LibraryError,
     Link,
     LoadedProgram,
     Program,
@@ -26,6 +27,7 @@ from libbpf_ctypes import (
 )
 
 from ..conftest import Compile
+from .conftest import has_libbpf
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -340,6 +342,16 @@ def test_the_whole_object_is_pinned_and_unpinned(obj: BpfObject, bpffs: Path) ->
     obj.pin_programs(bpffs / "all")
     obj.pin_maps(bpffs / "all")
     assert {path.name for path in (bpffs / "all").iterdir()} == names
+
+
+def test_all_pins_of_the_object_are_removed_at_once(obj: BpfObject, bpffs: Path) -> None:
+    obj.pin(bpffs / "all")
+    if not has_libbpf("1.3"):
+        with pytest.raises(LibraryError, match=r"bpf_object__unpin: needs libbpf 1\.3"):
+            obj.unpin(bpffs / "all")
+        return
+    obj.unpin(bpffs / "all")
+    assert list((bpffs / "all").iterdir()) == []
 
 
 def test_maps_are_pinned_below_the_root_that_is_asked_for(
