@@ -31,6 +31,13 @@ _SCALARS: dict[str, Any] = {
 class Pointer(ctypes.c_void_p):
     """A pointer to one of libbpf's own structs; NULL is false."""
 
+    @classmethod
+    def from_param(cls, value: Any) -> Any:
+        """Takes such a pointer or None: a number would be an address to crash on."""
+        if value is None or isinstance(value, cls):
+            return value
+        raise TypeError(f"{value!r} is no {cls.__doc__}")
+
 
 class Opts(ctypes.Structure):
     """A struct that begins with its size: zeroed, with ``sz`` set, as LIBBPF_OPTS does.

@@ -12,7 +12,7 @@ from .attach_iterators import IteratorMethods
 from .attach_kprobes import KernelProbeMethods
 from .attach_network import NetworkMethods
 from .attach_places import PlaceMethods
-from .attach_tracing import TracingMethods
+from .attach_tracing import TracingMethods, tracepoint_hint
 from .attach_uprobes import UserProbeMethods
 from .enums import AttachType, MapType, ProgramType
 from .errors import BpfError
@@ -87,7 +87,10 @@ class Attachable(
         if self.type == ProgramType.LSM:
             return self.attach_lsm()
         return self._attach(
-            operation, section, "bpf_program__attach", hint=lambda e: _section_hint(e, section)
+            operation,
+            section,
+            "bpf_program__attach",
+            hint=lambda e: _section_hint(e, self, section),
         )
 
 
@@ -176,8 +179,11 @@ def _method_for(program: Any) -> str:
     return _METHODS.get(program.type, "attach_to()")
 
 
-def _section_hint(error: BpfError, section: str) -> str:
+def _section_hint(error: BpfError, program: Any, section: str) -> str:
     kind, _, target = section.partition("/")
+    if kind in ("tp", "tracepoint"):
+        category, _, name = target.partition("/")
+        return tracepoint_hint(error, program, category, name)
     if kind in ("kprobe", "kretprobe"):
         return kernel.kprobe_hint(error, target.partition("+")[0])
     if error.errno in (errno.EPERM, errno.EACCES):

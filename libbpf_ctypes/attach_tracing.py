@@ -54,7 +54,7 @@ class TracingMethods(AttachableBase):
             "bpf_program__attach_tracepoint_opts",
             *words,
             made,
-            hint=lambda error: _tracepoint_hint(error, self, category, name),
+            hint=lambda error: tracepoint_hint(error, self, category, name),
         )
 
     def attach_raw_tracepoint(self, name: str, *, cookie: int = 0) -> Link:
@@ -218,7 +218,8 @@ def warn_of_lsm(operation: str) -> None:
         )
 
 
-def _tracepoint_hint(error: BpfError, program: Any, category: str, name: str) -> str:
+def tracepoint_hint(error: BpfError, program: Any, category: str, name: str) -> str:
+    """Why a tracepoint could not be attached to."""
     if error.errno == errno.EINVAL:  # a kprobe that was made in tracefs takes another type
         return expecting(program, [ProgramType.TRACEPOINT], "tp")
     if error.errno != errno.ENOENT:

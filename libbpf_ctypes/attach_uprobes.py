@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,6 +224,8 @@ def find_binary(operation: str, binary: str | os.PathLike[str]) -> bytes:
 
         path = find_library(path[3:]) or path
     if ".so" not in path:
+        import shutil  # it brings compressors
+
         return os.fsencode(shutil.which(path) or path)
     multiarch = getattr(sys.implementation, "_multiarch", "")
     usual = [f"/lib/{multiarch}", f"/usr/lib/{multiarch}", "/lib64", "/usr/lib64", "/lib"]

@@ -77,10 +77,20 @@ def need(tool: str) -> str:
 @pytest.fixture(scope="session")
 def newer_libbpf() -> str:
     """The path of a real libbpf 1.5, Debian 13's: LIBBPF_CTYPES_LIBRARY of a child process."""
-    command = [str(TESTS.parent / "bin" / "libbpf"), "trixie"]
+    return _libbpf("trixie")
+
+
+@pytest.fixture(scope="session")
+def newest_libbpf() -> str:
+    """The path of Debian's newest libbpf, 1.7 or later."""
+    return _libbpf("sid")
+
+
+def _libbpf(suite: str) -> str:
+    command = [str(TESTS.parent / "bin" / "libbpf"), suite]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lacking(f"needs libbpf 1.5, which 'bin/libbpf trixie' builds: {done.stderr.strip()[-300:]}")
+        lacking(f"needs what 'bin/libbpf {suite}' builds: {done.stderr.strip()[-300:]}")
     return done.stdout.strip()
 
 

@@ -339,15 +339,22 @@ import sys
 from libbpf_ctypes import BpfError, BpfObject
 with BpfObject.open(sys.argv[1]) as obj:
     obj.load()
-    try:
-        obj.programs["event"].attach_tracepoint("syscalls", "sys_enter_getpid")
-    except BpfError as error:
-        print(error)
+    program = obj.programs["event"]
+    for attach, arguments in [
+        (program.attach, ()),
+        (program.attach_tracepoint, ("syscalls", "sys_enter_getppid")),
+    ]:
+        try:
+            attach(*arguments)
+        except BpfError as error:
+            print(error)
 """
     umount = (
         "for each in /sys/kernel/tracing /sys/kernel/debug; do umount -l $each; done 2>/dev/null"
     )
     command = ["unshare", "--mount", "sh", "-c", f'{umount}; exec "$@"', "sh"]
-    command += [sys.executable, "-c", code, str(compile_bpf(source()))]
+    text = source().replace('SEC("tp")', 'SEC("tp/syscalls/sys_enter_getppid")')
+    command += [sys.executable, "-c", code, str(compile_bpf(text))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert "tracefs is not mounted: 'mount -t tracefs tracefs /sys" in done.stdout
+    told = "tracefs is not mounted: 'mount -t tracefs tracefs /sys"
+    assert done.stdout.count(told) == 2, done.stdout

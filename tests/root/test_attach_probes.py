@@ -441,7 +441,7 @@ def test_an_event_that_is_not_started(obj: BpfObject) -> None:
 )
 def test_options_of_a_newer_libbpf(obj: BpfObject, attach: Any, since: str) -> None:
     told, kind = (
-        (f"needs libbpf {since}", LibraryError) if not has_libbpf(since) else ("", BpfError)
+        (f"needs libbpf {since}", LibraryError) if not has_libbpf(since) else ("attach ", BpfError)
     )
     with pytest.raises(kind, match=told):
         attach(obj.programs["probe"])

@@ -551,7 +551,7 @@ def test_a_pinned_program_is_no_map(obj: BpfObject, bpffs: Path) -> None:
     assert "it is a program, not a map" in str(error)
     with Program.open_pinned(bpffs / "program") as program:
         error = told(lambda: OpenMap(os.dup(program.fd)))
-        assert "it is a program, no map" in str(error)
+        assert "it is a program, not a map" in str(error)
 
 
 def test_a_frozen_map(counts: Map[int, int]) -> None:

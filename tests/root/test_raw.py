@@ -133,3 +133,10 @@ def test_null_is_an_answer_or_an_error() -> None:
     finally:
         raw.bpf_object__close(one)
         raw.bpf_object__close(other)
+
+
+def test_a_number_is_no_pointer() -> None:
+    """C would take it for an address."""
+    for wrong in (3, b"object", ctypes.c_void_p(3)):
+        with pytest.raises(ctypes.ArgumentError, match=r"no struct bpf_object \*"):
+            raw.bpf_object__name(wrong)

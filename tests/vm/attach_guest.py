@@ -348,6 +348,12 @@ def netkit() -> Any:
         return [before, one.value("hits")]
 
 
+@case
+def netkit_that_is_none() -> Any:
+    with loaded("netkit") as one:
+        return one.program.attach_netkit("lo")
+
+
 def make_netkit() -> None:
     """Makes the pair nk0 and nk1: an older iproute2 does not know how."""
 
