@@ -134,3 +134,10 @@ print(json.dumps(copies))
         assert logger == f"{name}.libbpf"
         assert Path(path) == folder / shipped
         assert exists is libbpf_ctypes.KPROBE_OBJECT.exists()
+
+
+def test_without_libbpf_all_tests_are_still_found() -> None:
+    code = "import sys, pytest; sys.exit(pytest.main(['--collect-only', '-q']))"
+    done = run_python(code, LIBBPF_CTYPES_LIBRARY="/nonexistent")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "tests/vm/test_kprobe.py" in done.stdout
