@@ -246,7 +246,10 @@ class _Lib:
     def _missing(library: ctypes.CDLL, declared: Prototype) -> LibraryError:
         found = f"{library.libbpf_major_version()}.{library.libbpf_minor_version()}"
         reason = f"needs libbpf {declared.since}; {library_path()} is libbpf {found}"
-        hint = f"Install libbpf {declared.since} or newer, or name one in {ENVIRONMENT}."
+        if declared.since.startswith("0."):  # which every libbpf 1.x has: it is broken
+            hint = INSTALL_HINT
+        else:
+            hint = f"Install libbpf {declared.since} or newer, or name one in {ENVIRONMENT}."
         return LibraryError(declared.name, None, reason, hint=hint)
 
 
