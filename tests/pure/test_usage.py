@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,3 +243,11 @@ def test_names_that_no_function_has(name: str) -> None:
     with pytest.raises(usage.UsageError, match="is not the name of a kernel function") as caught:
         read_options(parse(f"kprobe {name}"))
     assert str(caught.value).isprintable()
+
+
+def test_a_package_that_is_missing(tmp_path: Path) -> None:
+    stand_in = "raise ModuleNotFoundError(\"No module named 'docopt'\", name='docopt')"
+    (tmp_path / "docopt.py").write_text(stand_in, encoding="utf-8")
+    done = run_tool("kprobe", "vfs_read", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "ebpf-tool: docopt-ng is missing: 'pip install docopt-ng'.\n"
