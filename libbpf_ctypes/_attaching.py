@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from . import kernel
-from ._ffi import INSTALL_HINT, lib, library_path, library_version
+from ._ffi import INSTALL_HINT, lib, libbpf_has, library_path, library_version
 from ._types import struct_class
 from .enums import AttachType, ProgramType
 from .errors import BpfError, LibraryError
@@ -179,11 +179,6 @@ def opts(name: str, **fields: Any) -> Any:
     return struct_class(name)(**{key: value for key, value in fields.items() if value})
 
 
-def libbpf_has(since: str) -> bool:
-    """Whether the loaded libbpf is of this version or newer."""
-    return _version(library_version()) >= _version(since)
-
-
 def require_libbpf(operation: str, since: str, what: str) -> None:
     """Raises LibraryError unless libbpf has WHAT, a field of its options."""
     if not libbpf_has(since):
@@ -284,5 +279,4 @@ TRACEFS_HINT = (
 
 def tracefs() -> bool:
     """Whether tracefs is where libbpf looks for it."""
-    folders = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
-    return any(Path(each).is_dir() for each in folders)
+    return any(Path(each, "events").is_dir() for each in kernel.TRACEFS)

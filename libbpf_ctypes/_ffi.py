@@ -15,7 +15,7 @@ from typing import Any, Callable, NamedTuple
 
 from ._libbpf import FUNCTIONS
 from ._types import ctype, split
-from .errors import BpfError, LibraryError
+from .errors import ENOTSUPP, BpfError, LibraryError
 
 ENVIRONMENT = "LIBBPF_CTYPES_LIBRARY"
 DEFAULT_LIBRARY = "libbpf.so.1"
@@ -25,8 +25,6 @@ INSTALL_HINT = (
     f"or name the library in {ENVIRONMENT}."
 )
 
-_ENOTSUPP = 524  # the kernel's own, which errno(3) does not know
-
 
 def _fail(name: str, code: int) -> BpfError:
     reason = ""
@@ -34,7 +32,7 @@ def _fail(name: str, code: int) -> BpfError:
         text = ctypes.create_string_buffer(128)
         lib.libbpf_strerror(code, text, len(text))
         reason = text.value.decode(errors="replace")
-    elif code == _ENOTSUPP:
+    elif code == ENOTSUPP:
         reason = "Operation is not supported (ENOTSUPP)"
     return BpfError(name, code or None, reason)
 
@@ -287,6 +285,12 @@ def library_version() -> str:
     Source: ``libbpf_major_version``, ``libbpf_minor_version`` (libbpf 0.6).
     """
     return f"{lib.libbpf_major_version()}.{lib.libbpf_minor_version()}"
+
+
+def libbpf_has(since: str) -> bool:
+    """Whether the loaded libbpf is of this version or newer."""
+    loaded = lib.libbpf_major_version(), lib.libbpf_minor_version()
+    return loaded >= tuple(int(part) for part in since.split("."))
 
 
 lib: Any = _Lib()

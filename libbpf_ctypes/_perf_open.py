@@ -9,7 +9,7 @@ import os
 from typing import Any, Callable, Optional
 
 from . import kernel
-from ._ffi import lib
+from ._ffi import lib, libbpf_has
 from ._types import callback_class, struct_class
 from .errors import BpfError
 from .log import calling
@@ -130,7 +130,7 @@ def _is_too_large(error: BaseException) -> bool:
 
 def has_sample_period() -> bool:
     """Whether this libbpf's perf_buffer__new takes the number of events that wake the reader."""
-    return (lib.libbpf_major_version(), lib.libbpf_minor_version()) >= (1, 2)
+    return libbpf_has("1.2")
 
 
 def _open(map_fd: int, pages: int, events: int, callbacks: Callbacks) -> Any:

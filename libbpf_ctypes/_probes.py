@@ -34,8 +34,6 @@ _SYSCALLS = {
 _LINK_CREATE = 28
 _ATTR_SIZE = 64
 _LOG_SIZE = 1 << 16
-#: The kernel's own ENOTSUPP, which has no name outside of it.
-ENOTSUPP = 524
 
 # struct bpf_insn: opcode, registers, offset, immediate
 _RETURN_0 = struct.pack("=BBhi", 0xB7, 0, 0, 0)

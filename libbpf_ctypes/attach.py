@@ -6,8 +6,8 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from . import kernel
-from ._attaching import attach_type_of, libbpf_has
-from ._ffi import lib
+from ._attaching import attach_type_of
+from ._ffi import lib, libbpf_has
 from .attach_iterators import IteratorMethods
 from .attach_kprobes import KernelProbeMethods
 from .attach_network import NetworkMethods

@@ -13,12 +13,11 @@ from ._attaching import (
     attach_type_of,
     fd_of,
     kernel_hint,
-    libbpf_has,
     number,
     opened,
     opts,
 )
-from ._ffi import lib
+from ._ffi import lib, libbpf_has
 from ._types import struct_class
 from .attach_tracing import program_fd, warn_of_lsm
 from .attachment import Attachment

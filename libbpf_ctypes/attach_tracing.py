@@ -226,8 +226,8 @@ def tracepoint_hint(error: BpfError, program: Any, category: str, name: str) -> 
         return kernel_hint(error, "a tracepoint", "4.7")
     if not tracefs():
         return TRACEFS_HINT
-    for folder in ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"):
-        events = Path(folder, category)
+    for folder in kernel.TRACEFS:
+        events = Path(folder, "events", category)
         if events.is_dir():
             there = {each.name for each in events.iterdir() if each.is_dir()}
             near = kernel.nearest_functions(name, there)

@@ -19,7 +19,6 @@ from ._attaching import (
     cookie_of,
     in_hex,
     kernel_hint,
-    libbpf_has,
     mode_of,
     name_of,
     number,
@@ -32,7 +31,7 @@ from ._attaching import (
     symbols,
     tracefs,
 )
-from ._ffi import library_version
+from ._ffi import libbpf_has, library_version
 from .errors import BpfError
 from .link import Link
 from .log import logger

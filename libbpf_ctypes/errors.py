@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno as _errno
 import os
 
+#: The kernel's own ENOTSUPP, which errno(3) does not know.
+ENOTSUPP = 524
+
 
 class BpfError(OSError):
     """An operation that libbpf or the kernel refused.

@@ -25,12 +25,12 @@ from ._kinds import has_map_type as has_map_type
 from ._kinds import has_program_type as has_program_type
 from .btf import Btf, Kind
 from .enums import AttachType, MapType, ProgramType
-from .errors import BpfError, NotFoundError
+from .errors import ENOTSUPP, BpfError, NotFoundError
 
 _F = TypeVar("_F", bound=Callable[[], bool])
 
 #: How kernels refuse a link of a kind that they lack.
-_UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, _probes.ENOTSUPP)
+_UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 _NOWHERE = 0x7FFFFFFF  # no network device, no descriptor
 
 Purpose = Union[str, ProgramType, MapType]
@@ -116,9 +116,7 @@ def _link(
         error = _probes.link(program.fd, attach, target, body)
     finally:
         program.close()
-    return decide(
-        error, needed(kind), yes=yes, no=(errno.EINVAL, errno.EOPNOTSUPP, _probes.ENOTSUPP)
-    )
+    return decide(error, needed(kind), yes=yes, no=_UNKNOWN)
 
 
 @_feature("5.15")
@@ -249,7 +247,7 @@ def has_map_batch() -> bool:
 
     Source: an update of a map of its own; ``bpf_map_update_batch`` (libbpf 0.0.7), Linux 5.6.
     """
-    return decide(_probes.batch_update(), ("CAP_BPF",), no=(errno.EINVAL, _probes.ENOTSUPP))
+    return decide(_probes.batch_update(), ("CAP_BPF",), no=(errno.EINVAL, ENOTSUPP))
 
 
 @_feature("5.4")
@@ -278,13 +276,10 @@ def has_fentry() -> bool:
 
     Source: a program is loaded and, for a moment, attached to bpf_fentry_test1(); Linux 5.5.
     """
-    return _trampoline(ProgramType.TRACING, AttachType.TRACE_FENTRY)
-
-
-def _trampoline(kind: ProgramType, attach: AttachType) -> bool:
     if not has_btf():
         return False
-    program = _probes.load(kind, expected=attach)
+    kind = ProgramType.TRACING
+    program = _probes.load(kind, expected=AttachType.TRACE_FENTRY)
     if program.error:
         return decide(program.error, needed(kind), no=(errno.EINVAL, errno.ESRCH, errno.ENOENT))
     try:
@@ -353,8 +348,7 @@ def attach_methods(what: str) -> tuple[str, ...]:
     methods = ["multi"] if many is not None and many() else []
     if unit:
         methods += ["link", "perf"] if has_perf_link() else ["perf"]
-    folders = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-    if any(os.access(f"{folder}/{what}_events", os.W_OK) for folder in folders):
+    if any(os.access(f"{folder}/{what}_events", os.W_OK) for folder in kernel.TRACEFS):
         methods.append("legacy")
     return tuple(methods)
 

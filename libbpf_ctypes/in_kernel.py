@@ -12,14 +12,13 @@ from ._ffi import lib
 from ._handle import Descriptor
 from ._types import struct_class
 from .enums import ProgramType
-from .errors import BpfError
+from .errors import ENOTSUPP, BpfError
 from .log import calling
 
 if TYPE_CHECKING:
     from .info import ProgramInfo
     from .maps import Map
 
-_ENOTSUPP = 524  # the kernel's own, unknown to errno(3)
 _ROOM = 1 << 16  # bytes by which a program may lengthen a packet
 
 # Their test run takes no buffer for the context: it cannot change, or changes in place.
@@ -192,7 +191,7 @@ class InKernel:
         )
 
 
-class LoadedProgram(InKernel, Descriptor):
+class LoadedProgram(Descriptor, InKernel):
     """A program that is in the kernel already, by a file descriptor of our own.
 
     ``Program.open_pinned()`` and ``Program.open_id()`` make it. close() lets go of it; the
@@ -204,11 +203,6 @@ class LoadedProgram(InKernel, Descriptor):
     def __init__(self, fd: int, what: str) -> None:
         super().__init__(fd)
         self._what = what
-
-    @property
-    def fd(self) -> int:
-        """Its file descriptor, closed with it. Raises: ClosedError."""
-        return int(self._as_parameter_)
 
     @property
     def name(self) -> str:
@@ -299,7 +293,7 @@ def _address(buffer: Any) -> int | None:
 
 
 def _test_run_hint(error: BpfError) -> str:
-    if error.errno in (_ENOTSUPP, errno.EOPNOTSUPP):
+    if error.errno in (ENOTSUPP, errno.EOPNOTSUPP):
         return "This kernel has no test run for programs of this type: attach it instead."
     if error.errno == errno.EINVAL:
         return "Its type takes no such run: too short a packet, or an argument that it lacks."

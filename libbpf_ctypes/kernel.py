@@ -13,6 +13,9 @@ from .errors import BpfError
 # include/uapi/linux/capability.h; CAP_PERFMON and CAP_BPF since Linux 5.8
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 
+#: Where tracefs may be mounted, and libbpf looks for it.
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+
 _KALLSYMS = Path("/proc/kallsyms")
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
 

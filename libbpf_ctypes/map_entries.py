@@ -13,12 +13,11 @@ from ._ffi import lib
 from ._types import struct_class
 from .elements import ElementType
 from .enums import MapType
-from .errors import BpfError, NotFoundError
+from .errors import ENOTSUPP, BpfError, NotFoundError
 from .map_types import BATCHED, FULL, INDEXED, KEYLESS, NO_ENTRIES, STORAGES
 
-#: What the kernel says of a call that a type of map does not have; 524 is its ENOTSUPP.
-_ENOTSUPP = 524
-UNSUPPORTED = (errno.EOPNOTSUPP, _ENOTSUPP, errno.EINVAL)
+#: What the kernel says of a call that a type of map does not have.
+UNSUPPORTED = (errno.EOPNOTSUPP, ENOTSUPP, errno.EINVAL)
 #: Bytes that one batch may take, and entries.
 _BATCH_BYTES, MAX_BATCH = 1 << 20, 4096
 
@@ -122,7 +121,7 @@ class Entries:
             reason = "it is empty" if empty else "there is no such key"
             raise NotFoundError(operation, code, reason)
         reason, hint = _explanation(code, kind, self._entries().max_entries, what)
-        code = errno.EOPNOTSUPP if code == _ENOTSUPP else code
+        code = errno.EOPNOTSUPP if code == ENOTSUPP else code
         raise BpfError(operation, code, reason, hint=hint)
 
     def _lookup(self, key: Any, raw: bytes | None, flags: int = 0, what: str = "look up") -> bytes:
@@ -272,7 +271,7 @@ def _pairs(
 
 def _explanation(code: int, kind: MapType, entries: int, what: str) -> tuple[str, str]:
     """Reason and hint of an error number; "": as the system calls it."""
-    if code in (errno.EOPNOTSUPP, _ENOTSUPP):
+    if code in (errno.EOPNOTSUPP, ENOTSUPP):
         reason = f"a map of type {kind.name} cannot do that, or not in this kernel"
         if kind in NO_ENTRIES:
             return f"a map of type {kind.name} has no entries", NO_ENTRIES[kind]
