@@ -92,6 +92,7 @@ ORDER = [
     "cli.output",
     "cli.console",
     "cli.usage",
+    "cli.cgroup",
     "cli.source",
     "cli.schema",
     "cli.skeleton",
