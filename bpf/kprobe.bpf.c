@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Sends one struct syscall_event for each call of the function that user space
- * attaches it to. No CO-RE relocation: it loads on kernels without BTF.
+ * syscall_kprobe sends one struct syscall_event for each call of the function that user
+ * space attaches it to; the programs of call.bpf.h send struct call_event for calls of many
+ * functions, with filters. No CO-RE relocation: it loads on kernels without BTF.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "syscall_event.h"
+#include "call_event.h"
 
 /* Where struct pt_regs keeps the register of a function's first argument. */
 #if defined(__TARGET_ARCH_x86)
@@ -57,7 +58,7 @@ struct {
 const volatile bool preemptible = false;
 
 /* What became of a call: its place in struct counters. */
-enum outcome { FILTERED, SENT, REFUSED };
+enum outcome { FILTERED, SENT, REFUSED, UNREADABLE };
 
 static __always_inline void count(enum outcome outcome)
 {
@@ -107,6 +108,7 @@ int syscall_kprobe(void *ctx)
 {
 	return send(ctx, ctx + FIRST_ARGUMENT_OFFSET);
 }
+#include "call.bpf.h"
 #endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

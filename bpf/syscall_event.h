@@ -26,9 +26,10 @@ _Static_assert(__builtin_offsetof(struct syscall_event, comm) == 24, "comm moved
 
 /* What became of the calls on one CPU: each is counted once, when it is done with. */
 struct counters {
-	__u64 filtered;		/* left out by target_pid or tracer_pid */
+	__u64 filtered;		/* left out by the filters, or the tracer's own */
 	__u64 sent;		/* written to the buffer */
 	__u64 refused;		/* the buffer was full, or had no reader on this CPU */
+	__u64 unreadable;	/* left out: what --filter asks for could not be read */
 };
 
 #endif /* SYSCALL_EVENT_H */

@@ -1,10 +1,11 @@
-"""The event of our own object: the Python side of bpf/syscall_event.h."""
+"""The events of our own object: the Python side of bpf/syscall_event.h and bpf/call_event.h."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from construct import Int32un, Int64un, Struct
+from construct import Array, Int32un, Int64un, Struct
 
 from .schema import CString, Schema
 
@@ -40,12 +41,74 @@ if not TYPE_CHECKING:
     SyscallEvent.__module__ = __name__
 
 
+#: Of struct call_event: how many values and texts an event can carry, and bytes of a text.
+CALL_VALUES, CALL_TEXTS, CALL_TEXT_SIZE = 8, 4, 256
+
+#: struct call_event: SYSCALL_EVENT's fields, ``pid`` and ``tid`` as the tracer's pid namespace
+#: numbers them (0: the process is not in it), and what ``ebpf-tool kprobe`` prints beyond. The
+#: kernel sends as many texts as a trace uses: see call_event_schema().
+CALL_EVENT: Struct = Struct(
+    *SYSCALL_EVENT.subcons,
+    "function" / Int32un,
+    "cpu" / Int32un,
+    "uid" / Int32un,
+    "gid" / Int32un,
+    "host_pid" / Int32un,
+    "host_tid" / Int32un,
+    "ns_pid" / Int32un,
+    "ns_tid" / Int32un,
+    "cgroup" / Int64un,
+    "unreadable" / Int64un,
+    "values" / Array(CALL_VALUES, Int64un),
+    "texts" / Array(CALL_TEXTS, CString(CALL_TEXT_SIZE)),
+)
+
+if TYPE_CHECKING:
+
+    class CallEvent(NamedTuple):
+        """A decoded struct call_event; see CALL_EVENT."""
+
+        pid: int
+        tid: int
+        syscall_nr: int
+        timestamp_ns: int
+        comm: str
+        function: int
+        cpu: int
+        uid: int
+        gid: int
+        host_pid: int
+        host_tid: int
+        ns_pid: int
+        ns_tid: int
+        cgroup: int
+        unreadable: int
+        values: list[int]
+        texts: list[str]
+
+
+@lru_cache(maxsize=CALL_TEXTS + 1)
+def call_event_schema(texts: int) -> Schema[CallEvent]:
+    """The schema of struct call_event with so many texts, 0 to CALL_TEXTS."""
+    fields = [*CALL_EVENT.subcons[:-1], "texts" / Array(texts, CString(CALL_TEXT_SIZE))]
+    return Schema(Struct(*fields), "CallEvent")
+
+
+CALL_EVENT_SCHEMA: Schema[CallEvent] = call_event_schema(CALL_TEXTS)
+
+if not TYPE_CHECKING:
+    CallEvent = CALL_EVENT_SCHEMA.record
+    CallEvent.__doc__ = "A decoded struct call_event; see CALL_EVENT."
+    CallEvent.__module__ = __name__
+
+
 class Counters(NamedTuple):
     """struct counters: what became of the calls that the program saw."""
 
     filtered: int
     sent: int
     refused: int
+    unreadable: int = 0
 
     @property
     def seen(self) -> int:

@@ -67,7 +67,7 @@ def _why_nothing(function: str, counters: Counters) -> str:
 
 def read_counters(counters: Map[Any, Any]) -> Counters:
     """The sum of the CPUs' counters."""
-    layout = struct.Struct("=3Q")
+    layout = struct.Struct("=4Q")
     if counters.value_size != layout.size:
         reason = f"its values have {counters.value_size} bytes, not {layout.size}"
         raise BpfError(f"read map {counters.name}", None, reason)

@@ -89,7 +89,7 @@ class Recorder:
         try:
             self._write_lost()
             counters, delivered, reported, duration, reader_left, drained = account
-            account_of = (counters.seen, *counters)
+            account_of = (counters.seen, counters.filtered, counters.sent, counters.refused)
             self._writer.end(End(delivered, reported, *account_of, duration, reader_left, drained))
             self.close()
         except OSError as error:

@@ -207,7 +207,7 @@ def test_the_readers_of_the_main_row_begin_untraced() -> None:
 
 
 def test_instructions_are_counted_in_the_object() -> None:
-    assert 20 <= instructions(KPROBE_OBJECT) <= 200
+    assert 500 <= instructions(KPROBE_OBJECT) <= 4000  # of three programs
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The rich programs: struct call_event for each call that the filters let through. What to
+ * read, and where the kernel's structs keep it, user space says: no CO-RE relocation here
+ * either. They need Linux 5.5 (bpf_probe_read_user), many functions 5.15 (cookies): they
+ * are loaded when user space says so.
+ */
+
+#if defined(__TARGET_ARCH_x86)
+#define ARGUMENTS 6
+static const __u16 argument_offsets[] = { 112, 104, 96, 88, 72, 64 };
+static const __u16 syscall_offsets[] = { 112, 104, 96, 56, 72, 64 };	/* r10 for rcx */
+#define STACK_OFFSET 152
+#define KERNEL_BIT 63
+#else
+#define ARGUMENTS 8
+static const __u16 argument_offsets[] = { 0, 8, 16, 24, 32, 40, 48, 56 };
+static const __u16 syscall_offsets[] = { 0, 8, 16, 24, 32, 40 };
+#define STACK_OFFSET 248
+#define KERNEL_BIT 55	/* the byte above may be a tag */
+#endif
+#define SYSCALL_ARGUMENTS 6
+
+/* Set by user space before the object is loaded. */
+const volatile __u32 chosen = 0;	/* of enum chosen: what the CHOSEN map is asked for */
+const volatile __u32 sample = 0;	/* one of so many calls */
+const volatile __u32 event_size = sizeof(struct call_event);
+const volatile __u32 values_used = CALL_VALUES;
+const volatile __u32 comparisons_used = FILTER_COMPARISONS;
+const volatile bool cookies = false;	/* more than one function */
+const volatile bool comm_chosen = false;
+const volatile bool cgroup_chosen = false;
+const volatile bool own_ids = false;	/* ns_pid and ns_tid are wanted */
+const volatile __u32 pid_namespace = 0;	/* the tracer's, its inode number; 0: the initial one */
+
+/* Offsets in the kernel's structs, for own_ids and pid_namespace. */
+const volatile __u32 task_group_leader = 0;
+const volatile __u32 task_thread_pid = 0;
+const volatile __u32 pid_level = 0;
+const volatile __u32 pid_numbers = 0;
+const volatile __u32 upid_size = 0;
+const volatile __u32 upid_ns = 0;
+const volatile __u32 upid_nr = 0;
+const volatile __u32 namespace_inum = 0;
+
+/* Pid namespaces are nested 32 deep at most; their numbers are looked at up to here. */
+#define LEVELS 9
+
+/* Never read: keeps struct call_event in the object's BTF. */
+const struct call_event *const call_event_layout = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);		/* user space: the number of functions */
+	__type(key, __u32);
+	__type(value, struct function);
+} FUNCTIONS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PATTERNS_MAX);
+	__type(key, __u32);
+	__type(value, struct pattern);
+} PATTERNS SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);		/* user space: the number of choices */
+	__type(key, struct choice);
+	__type(value, __u8);
+} CHOSEN SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} CGROUPS SEC(".maps");
+
+struct scratch {
+	struct call_event event;
+	__u64 sources[SOURCES];
+	char text[CALL_TEXT_LEN];	/* of a comparison */
+};
+
+/* Too large for the stack. One program at a time on a CPU: see preemptible. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} SCRATCH SEC(".maps");
+
+static __always_inline bool is_chosen(enum chosen what, __u32 number)
+{
+	struct choice choice = { .what = what, .number = number };
+
+	return !(chosen & what) || bpf_map_lookup_elem(&CHOSEN, &choice);
+}
+
+static __always_inline bool in_kernel(__u64 address)
+{
+	return address >> KERNEL_BIT & 1;
+}
+
+static __always_inline long read(void *to, __u32 size, __u64 address)
+{
+	if (in_kernel(address))
+		return bpf_probe_read_kernel(to, size, (void *)address);
+	return bpf_probe_read_user(to, size, (void *)address);
+}
+
+static __always_inline long read_text(char *to, __u64 address)
+{
+	if (in_kernel(address))
+		return bpf_probe_read_kernel_str(to, CALL_TEXT_LEN, (void *)address);
+	return bpf_probe_read_user_str(to, CALL_TEXT_LEN, (void *)address);
+}
+
+static __always_inline __u64 kernel_word(__u64 address)
+{
+	__u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+static __always_inline __u32 kernel_number(__u64 address)
+{
+	__u32 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(number), (void *)address);
+	return number;
+}
+
+/* A task's number in its own pid namespace, and in the tracer's: 0 where it is not in that. */
+static __always_inline void look_up_ids(__u64 task, __u32 *own, __u32 *tracers)
+{
+	__u64 pid = kernel_word(task + task_thread_pid);
+	__u32 level = kernel_number(pid + pid_level);
+	__u64 numbers = pid + pid_numbers;
+
+	*own = kernel_number(numbers + level * upid_size + upid_nr);
+	if (!pid_namespace)
+		return;
+	*tracers = 0;
+	for (__u32 i = 1; i < LEVELS; i++) {
+		__u64 upid = numbers + i * upid_size;
+
+		if (i > level)
+			break;
+		if (kernel_number(kernel_word(upid + upid_ns) + namespace_inum) == pid_namespace) {
+			*tracers = kernel_number(upid + upid_nr);
+			break;
+		}
+	}
+}
+
+static __always_inline void look_up_process(struct call_event *event)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u64 task;
+
+	event->pid = event->host_pid = pid_tgid >> 32;
+	event->tid = event->host_tid = pid_tgid;
+	event->ns_pid = event->ns_tid = 0;
+	if (!own_ids)
+		return;
+	task = bpf_get_current_task();
+	look_up_ids(task, &event->ns_tid, &event->tid);
+	look_up_ids(kernel_word(task + task_group_leader), &event->ns_pid, &event->pid);
+}
+
+/* Where all fetches begin. */
+static __always_inline void read_sources(void *ctx, const struct function *function, __u64 *sources)
+{
+	for (int i = 0; i < ARGUMENTS; i++)
+		sources[i] = *(__u64 *)(ctx + argument_offsets[i]);
+	sources[SOURCE_STACK] = *(__u64 *)(ctx + STACK_OFFSET);
+	sources[SOURCE_TASK] = bpf_get_current_task();
+	if (function->flags & FUNCTION_UNWRAP) {
+		__u64 regs = sources[0];
+
+		for (int i = 0; i < SYSCALL_ARGUMENTS; i++)
+			sources[i] = kernel_word(regs + syscall_offsets[i]);
+	}
+}
+
+/* The value of a fetch, or the address of its text; whether it could be read. */
+static __noinline bool get(const struct fetch *fetch, const __u64 *sources, __u64 *result)
+{
+	__u64 value = sources[fetch->source & (SOURCES - 1)];
+	__u32 steps = fetch->steps;
+
+	for (__u32 i = 0; i < FETCH_READS; i++) {
+		__u64 address = value + fetch->offsets[i];
+		__u32 size = sizeof(value);
+
+		if (i >= steps)
+			break;
+		if (i + 1 == steps && !fetch->text)
+			size = fetch->size;
+		value = 0;
+		if (size > sizeof(value) || read(&value, size, address))
+			return false;
+	}
+	if (fetch->text) {
+		/* NULL is NULL, and not its member's address */
+		if (value && steps <= FETCH_READS)
+			value += fetch->offsets[steps];
+	} else if (fetch->is_signed) {
+		value = (__s64)(value << (fetch->left & 63)) >> (fetch->right & 63);
+	} else {
+		value = value << (fetch->left & 63) >> (fetch->right & 63);
+	}
+	*result = value;
+	return true;
+}
+
+static __noinline bool matches(const char *text, __u32 length, __u32 which)
+{
+	const struct pattern *pattern = bpf_map_lookup_elem(&PATTERNS, &which);
+	__u64 states;
+
+	if (!pattern)
+		return false;
+	states = pattern->start;
+	for (__u32 i = 0; i < CALL_TEXT_LEN; i++) {
+		__u8 byte;
+
+		if (i >= length)
+			break;
+		byte = text[i];
+		if (!byte)
+			break;
+		states = (states & pattern->table[byte]) << 1 | (states & pattern->loops);
+	}
+	return states & pattern->accept;
+}
+
+static __always_inline bool compare(__u64 value, const struct comparison *comparison)
+{
+	__u64 constant = comparison->value;
+
+	value &= comparison->mask;
+	switch (comparison->operator) {
+	case EQUAL:
+		return value == constant;
+	case NOT_EQUAL:
+		return value != constant;
+	case LESS:
+		return value < constant;
+	case LESS_EQUAL:
+		return value <= constant;
+	case GREATER:
+		return value > constant;
+	case GREATER_EQUAL:
+		return value >= constant;
+	case SIGNED + LESS:
+		return (__s64)value < (__s64)constant;
+	case SIGNED + LESS_EQUAL:
+		return (__s64)value <= (__s64)constant;
+	case SIGNED + GREATER:
+		return (__s64)value > (__s64)constant;
+	case SIGNED + GREATER_EQUAL:
+		return (__s64)value >= (__s64)constant;
+	}
+	return false;
+}
+
+/* Whether a comparison could be made: *holds is its result. */
+static __noinline bool evaluate(const struct comparison *comparison, struct scratch *scratch,
+				bool *holds)
+{
+	__u64 value = 0;
+
+	if (!get(&comparison->fetch, scratch->sources, &value))
+		return false;
+	if (comparison->operator != MATCHES) {
+		*holds = compare(value, comparison);
+		return true;
+	}
+	*holds = false;
+	if (!value)	/* NULL is like no text */
+		return true;
+	if (read_text(scratch->text, value) < 0)
+		return false;
+	*holds = matches(scratch->text, CALL_TEXT_LEN, comparison->pattern);
+	return true;
+}
+
+/* SENT: the filter lets the call through. UNREADABLE: what it asks for could not be read. */
+static __noinline enum outcome filter(const struct function *function, struct scratch *scratch)
+{
+	__u32 truth = function->truth, results = 0, unknown = 0;
+	bool may_hold = false, may_fail = false;
+
+	for (__u32 i = 0; i < FILTER_COMPARISONS; i++) {
+		bool holds = false;
+
+		if (i >= comparisons_used || !function->comparisons[i].operator)
+			break;
+		if (!evaluate(&function->comparisons[i], scratch, &holds))
+			unknown |= 1U << i;
+		else if (holds)
+			results |= 1U << i;
+	}
+	if (!unknown)
+		return truth >> (results & 15) & 1 ? SENT : FILTERED;
+	/* It may be decided by what could be read. */
+	for (__u32 i = 0; i < 1U << FILTER_COMPARISONS; i++) {
+		if ((i & ~unknown) != results)
+			continue;
+		if (truth >> i & 1)
+			may_hold = true;
+		else
+			may_fail = true;
+	}
+	if (may_hold && may_fail)
+		return UNREADABLE;
+	return may_hold ? SENT : FILTERED;
+}
+
+static __noinline void read_values(const struct function *function, struct scratch *scratch)
+{
+	struct call_event *event = &scratch->event;
+
+	event->unreadable = 0;
+	for (__u32 i = 0; i < CALL_VALUES; i++) {
+		const struct fetch *fetch = &function->fetches[i];
+		__u32 text = fetch->text;
+		__u64 value = 0;
+		long length;
+
+		event->values[i] = 0;
+		if (i >= values_used || !(fetch->flags & FETCH_USED))
+			continue;
+		if (!get(fetch, scratch->sources, &value)) {
+			event->unreadable |= 1ULL << i;
+			continue;
+		}
+		if (!text) {
+			event->values[i] = value;
+			continue;
+		}
+		if (text > CALL_TEXTS)
+			continue;
+		event->texts[text - 1][0] = '\0';	/* not the last call's */
+		if (!value)
+			continue;
+		length = read_text(event->texts[text - 1], value);
+		if (length < 0)
+			event->unreadable |= 1ULL << i;
+		else
+			event->values[i] = length;
+	}
+}
+
+/* What becomes of a call; it is sent where nothing is against it. */
+static __always_inline enum outcome send_call(void *ctx, __u64 *timestamp_ns)
+{
+	struct call_event *event;
+	struct function *function;
+	struct scratch *scratch;
+	enum outcome outcome;
+	__u32 key = 0;
+
+	scratch = bpf_map_lookup_elem(&SCRATCH, &key);
+	if (!scratch)
+		return FILTERED;
+	event = &scratch->event;
+	look_up_process(event);
+	event->cpu = bpf_get_smp_processor_id();
+	event->uid = bpf_get_current_uid_gid();
+	if ((tracer_pid && event->pid == tracer_pid) || !is_chosen(CHOSEN_PID, event->pid) ||
+	    !is_chosen(CHOSEN_TID, event->tid) || !is_chosen(CHOSEN_UID, event->uid) ||
+	    !is_chosen(CHOSEN_CPU, event->cpu))
+		return FILTERED;
+	if (cgroup_chosen && bpf_current_task_under_cgroup(&CGROUPS, 0) != 1)
+		return FILTERED;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (comm_chosen && !matches(event->comm, sizeof(event->comm), COMM_PATTERN))
+		return FILTERED;
+	event->function = key = cookies ? bpf_get_attach_cookie(ctx) : 0;
+	function = bpf_map_lookup_elem(&FUNCTIONS, &key);
+	if (!function)
+		return FILTERED;
+	read_sources(ctx, function, scratch->sources);
+	if (comparisons_used) {
+		outcome = filter(function, scratch);
+		if (outcome != SENT)
+			return outcome;
+	}
+	if (sample > 1 && bpf_get_prandom_u32() % sample)
+		return FILTERED;
+	event->timestamp_ns = *timestamp_ns;
+	event->syscall_nr = scratch->sources[0];
+	event->gid = bpf_get_current_uid_gid() >> 32;
+	event->cgroup = bpf_get_current_cgroup_id();
+	read_values(function, scratch);
+	if (bpf_perf_event_output(ctx, &EVENTS, BPF_F_CURRENT_CPU, event, event_size))
+		return REFUSED;
+	return SENT;
+}
+
+static __always_inline int call(void *ctx)
+{
+	__u64 timestamp_ns = bpf_ktime_get_ns();
+
+	if (timestamp_ns <= until_ns)
+		count(send_call(ctx, &timestamp_ns));
+	return 0;
+}
+
+SEC("?kprobe")
+int call_kprobe(void *ctx)
+{
+	return call(ctx);
+}
+
+SEC("?kprobe.multi")
+int call_kprobe_multi(void *ctx)
+{
+	return call(ctx);
+}
