@@ -81,6 +81,10 @@ struct scratch {
 	struct call_event event;
 	__u64 sources[SOURCES];
 	char text[CALL_TEXT_LEN];	/* of a comparison */
+	/* Bit i: of comparison i. Here, and not in registers, so that the verifier does not follow
+	 * each combination of them. */
+	__u32 results;
+	__u32 unknown;
 };
 
 /* Too large for the stack. One program at a time on a CPU: see preemptible. */
@@ -192,28 +196,27 @@ static __noinline bool get(const struct fetch *fetch, const __u64 *sources, __u6
 	__u64 value = sources[fetch->source & (SOURCES - 1)];
 	__u32 steps = fetch->steps;
 
-	for (__u32 i = 0; i < FETCH_READS; i++) {
+	for (__u32 i = 0; i <= FETCH_READS; i++) {
 		__u64 address = value + fetch->offsets[i];
 		__u32 size = sizeof(value);
 
-		if (i >= steps)
+		if (i >= steps) {
+			if (fetch->text && value)	/* NULL is NULL, not its member's address */
+				value = address;
 			break;
+		}
 		if (i + 1 == steps && !fetch->text)
 			size = fetch->size;
 		value = 0;
 		if (size > sizeof(value) || read(&value, size, address))
 			return false;
 	}
-	if (fetch->text) {
-		/* NULL is NULL, and not its member's address */
-		if (value && steps <= FETCH_READS)
-			value += fetch->offsets[steps];
-	} else if (fetch->is_signed) {
-		value = (__s64)(value << (fetch->left & 63)) >> (fetch->right & 63);
-	} else {
-		value = value << (fetch->left & 63) >> (fetch->right & 63);
-	}
-	*result = value;
+	if (fetch->text)
+		*result = value;
+	else if (fetch->is_signed)
+		*result = (__s64)(value << (fetch->left & 63)) >> (fetch->right & 63);
+	else
+		*result = value << (fetch->left & 63) >> (fetch->right & 63);
 	return true;
 }
 
@@ -292,19 +295,22 @@ static __noinline bool evaluate(const struct comparison *comparison, struct scra
 /* SENT: the filter lets the call through. UNREADABLE: what it asks for could not be read. */
 static __noinline enum outcome filter(const struct function *function, struct scratch *scratch)
 {
-	__u32 truth = function->truth, results = 0, unknown = 0;
+	__u32 truth = function->truth, results, unknown;
 	bool may_hold = false, may_fail = false;
 
+	scratch->results = scratch->unknown = 0;
 	for (__u32 i = 0; i < FILTER_COMPARISONS; i++) {
 		bool holds = false;
 
 		if (i >= comparisons_used || !function->comparisons[i].operator)
 			break;
 		if (!evaluate(&function->comparisons[i], scratch, &holds))
-			unknown |= 1U << i;
+			scratch->unknown |= 1U << i;
 		else if (holds)
-			results |= 1U << i;
+			scratch->results |= 1U << i;
 	}
+	results = scratch->results;
+	unknown = scratch->unknown;
 	if (!unknown)
 		return truth >> (results & 15) & 1 ? SENT : FILTERED;
 	/* It may be decided by what could be read. */
@@ -331,6 +337,7 @@ static __noinline void read_values(const struct function *function, struct scrat
 		__u32 text = fetch->text;
 		__u64 value = 0;
 		long length;
+		char *to;
 
 		event->values[i] = 0;
 		if (i >= values_used || !(fetch->flags & FETCH_USED))
@@ -343,12 +350,11 @@ static __noinline void read_values(const struct function *function, struct scrat
 			event->values[i] = value;
 			continue;
 		}
-		if (text > CALL_TEXTS)
-			continue;
-		event->texts[text - 1][0] = '\0';	/* not the last call's */
+		to = event->texts[(text - 1) & (CALL_TEXTS - 1)];	/* for the verifier */
+		to[0] = '\0';	/* not the last call's */
 		if (!value)
 			continue;
-		length = read_text(event->texts[text - 1], value);
+		length = read_text(to, value);
 		if (length < 0)
 			event->unreadable |= 1ULL << i;
 		else
