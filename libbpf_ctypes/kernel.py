@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from bisect import bisect_left
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 _KALLSYMS = Path("/proc/kallsyms")
+#: Symbols of the bytes before a function's first instruction.
+_PREFIX = "__pfx_|__cfi_"
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
 
 NO_SYS_HINT = "/sys is not mounted: 'mount -t sysfs sysfs /sys' first."
@@ -32,6 +35,7 @@ class Symbol(NamedTuple):
     kind: str  # as nm prints it: t or T for code
     name: str
     module: str  # "" for the kernel itself
+    address: int = 0  # 0: hidden
 
     @property
     def is_function(self) -> bool:
@@ -52,23 +56,49 @@ class Kallsyms:
         except OSError:
             self._text = ""
 
+    def __len__(self) -> int:
+        """Bytes of the list; 0 where it cannot be read."""
+        return len(self._text)
+
     def find(self, name: str) -> list[Symbol]:
         """The symbols of this name."""
-        pattern = rf" (\S) ({re.escape(name)})(?:\t\[(\S+)\])?$"
-        return [Symbol(*found) for found in re.findall(pattern, self._text, re.M)]
+        return self.search(re.escape(name))
+
+    def search(self, pattern: str, module: str = "") -> list[Symbol]:
+        """The symbols whose whole name matches a regular expression, which matches no space.
+
+        Args: module: only this one's; "": of the kernel and all modules.
+        """
+        tail = rf"\t\[({re.escape(module)})\]$" if module else r"(?:\t\[(\S+)\])?$"
+        found = []
+        # What comes before the name is the same in all lines: it is looked at afterwards.
+        for each in re.finditer(rf" (\S) ({pattern}){tail}", self._text, re.M):
+            address = self._text[self._text.rfind("\n", 0, each.start()) + 1 : each.start()]
+            found.append(Symbol(each[1], each[2], each[3] or "", int(address, 16)))
+        return found
 
     def size(self, name: str) -> int:
         """Bytes from this function to the next symbol; 0 where addresses are hidden."""
-        found = re.search(rf"^([0-9a-f]+) [tTwW] {re.escape(name)}(?:\t|$)", self._text, re.M)
-        start = int(found[1], 16) if found else 0
+        start = next((each.address for each in self.find(name) if each.is_function), 0)
+        return self.size_at(start)
+
+    def size_at(self, start: int) -> int:
+        """Bytes from this address to the next symbol; 0 where there is none, or of address 0."""
         if not start:
             return 0
         addresses = (int(text, 16) for text in re.findall(r"^[0-9a-f]+", self._text, re.M))
         return min((a for a in addresses if a > start), default=start) - start
 
+    def before(self, addresses: list[int]) -> list[str]:
+        """The global function next before each address, often of the same source file, or ""."""
+        pattern = rf"^([0-9a-f]+) T (?!{_PREFIX})(\S+)"
+        found = sorted((int(at, 16), name) for at, name in re.findall(pattern, self._text, re.M))
+        places = [bisect_left(found, (address, "")) for address in addresses]
+        return [found[place - 1][1] if place else "" for place in places]
+
     def functions(self) -> set[str]:
         """The names of all functions."""
-        return set(re.findall(r"^\S+ [tTwW] (\S+)", self._text, re.M))
+        return set(re.findall(rf"^\S+ [tTwW] (?!{_PREFIX})(\S+)", self._text, re.M))
 
 
 def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[str]:
@@ -147,13 +177,40 @@ def in_initial_pid_namespace() -> bool:
         return True
 
 
-def is_blacklisted(function: str) -> bool | None:
-    """Whether the kernel forbids kprobes on FUNCTION; None where debugfs does not tell."""
+def blacklist() -> list[str] | None:
+    """The functions that the kernel forbids kprobes on; None where debugfs does not tell."""
     try:
         lines = _BLACKLIST.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    return any(line.split()[-1:] == [function] for line in lines)
+    return [words[1] for words in map(str.split, lines) if len(words) > 1]
+
+
+def is_blacklisted(function: str) -> bool | None:
+    """Whether the kernel forbids kprobes on FUNCTION; None where debugfs does not tell."""
+    names = blacklist()
+    return None if names is None else function in names
+
+
+def ftraceable() -> dict[str, list[int]] | None:
+    """The functions that ftrace can trace: "name" or "name [module]", and where its calls lie.
+
+    The addresses are 0 before Linux 6.5. None where tracefs cannot be read.
+
+    Source: tracefs' available_filter_functions_addrs (Linux 6.5), available_filter_functions.
+    """
+    for file in ("available_filter_functions_addrs", "available_filter_functions"):
+        for folder in TRACEFS:
+            try:
+                text = Path(folder, file).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue
+            found: dict[str, list[int]] = {}
+            for line in text.splitlines():
+                address, name = line.split(" ", 1) if file.endswith("addrs") else ("0", line)
+                found.setdefault(name.replace("\t", " "), []).append(int(address, 16))
+            return found
+    return None
 
 
 def lockdown_hint() -> str:
@@ -209,8 +266,8 @@ def memlock_hint() -> str:
     )
 
 
-def _function_hint(function: str) -> str:
-    """Why FUNCTION, which is in no probe's reach, is not; from kallsyms."""
+def function_hint(function: str) -> str:
+    """Why FUNCTION, ``name`` or ``module:name``, cannot be probed; from kallsyms."""
     module, _, name = function.rpartition(":")
     if "+" in name:
         return "FUNCTION is a name alone, without an offset."
@@ -242,7 +299,7 @@ def kprobe_hint(error: BpfError, function: str) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return privilege_hint()
     if error.errno == errno.ENOENT:
-        return _function_hint(function)
+        return function_hint(function)
     if error.errno == errno.EADDRNOTAVAIL:
         return (
             f"Several functions are called {function}, and the kernel does not choose among "

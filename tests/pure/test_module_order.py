@@ -92,6 +92,8 @@ ORDER = [
     "cli.output",
     "cli.console",
     "cli.usage",
+    "cli.probeable",
+    "cli.functions",
     "cli.cgroup",
     "cli.source",
     "cli.schema",
