@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..btf import Btf, Kind, Parameter, Type
 from ..errors import BpfError
 from ..kernel import Kallsyms
+from .formats import BOOLEAN, DECIMAL, Format
 from .text import escape
 
 
@@ -72,10 +73,6 @@ def argument_formatter(kind: Type | None) -> Callable[[int], str]:
     if kind is None:
         return str
     if kind.kind in (Kind.INT, Kind.ENUM, Kind.ENUM64) and 0 < kind.size <= 8:
-        mask, sign = (1 << 8 * kind.size) - 1, 1 << 8 * kind.size - 1
-        if kind.is_bool:
-            return lambda value: "true" if value & mask else "false"
-        if kind.signed:
-            return lambda value: str(((value & mask) ^ sign) - sign)
-        return lambda value: str(value & mask)
+        base = BOOLEAN if kind.is_bool else DECIMAL
+        return Format(base, kind.size, kind.signed and not kind.is_bool).words
     return hex
