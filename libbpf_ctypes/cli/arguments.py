@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._btf import Kind
 from .._shapes import Shape, Shapes
-from .._syscalls import OTHERS, SYSCALLS
 from ..errors import BpfError
 from . import flags
-from .fetches import MAX_TEXTS, MAX_VALUES, TEXT_SIZE, Fetch
+from .fetches import MAX_TEXTS, MAX_VALUES, Fetch
 from .formats import BOOLEAN, DECIMAL, POINTER, TEXT, Format, named
-from .places import Parameter, PathError, Place, follow, is_character, machine, place_parameters
+from .formats import ShownArgument as ShownArgument
+from .formats import format_value as format_value
+from .places import PathError, Place, follow, machine, nearest
+from .scope import Scope, scope_of, text_kind
 from .text import escape
 from .usage import UsageError
 
@@ -21,41 +22,11 @@ if TYPE_CHECKING:
     from ..btf import Btf
     from .functions import Function
 
-#: The registers of arguments, by which a place within a function calls them.
-_REGISTERS = {"x86_64": ("di", "si", "dx", "cx", "r8", "r9")}
-_X_REGISTERS = tuple(f"x{number}" for number in range(8))
-
 #: Behind such a ``const char *`` its length: it is data, not a text with a NUL.
 _LENGTH = re.compile(r".*(len|size|count|bytes|nr|sz)(_.*)?|n|l")
 
 #: System calls that declare the names they are given without const.
 _NAMES = {"filename", "name", "dev_name", "dir_name", "type"}
-
-
-class ShownArgument(NamedTuple):
-    """An argument, or what it leads to, as events have it.
-
-    Attributes:
-        name: as the user typed it: "dfd", "how.flags".
-        type: in C.
-        value: its index in an event's values.
-        text: its index in an event's texts; -1: it is a number.
-        format: how it is printed; plain data, for recordings.
-    """
-
-    name: str
-    type: str
-    value: int
-    text: int
-    format: Format
-
-    def words(self, number: int) -> str:
-        """A number as a line has it."""
-        return self.format.words(number)
-
-    def number(self, number: int) -> int | bool | str:
-        """A number as JSON has it."""
-        return self.format.number(number)
 
 
 class Arguments(NamedTuple):
@@ -70,69 +41,6 @@ class Arguments(NamedTuple):
     shown: tuple[ShownArgument, ...]
     fetches: tuple[Fetch, ...]
     left_out: tuple[str, ...] = ()
-
-
-class Scope(NamedTuple):
-    """The parameters of a function, for whoever follows them.
-
-    Attributes:
-        label: the function's.
-        syscall: the system call's name, or "".
-        parameters: with their places; untyped registers where nothing is known.
-        typed: whether their types are known.
-        shapes: the types.
-    """
-
-    label: str
-    syscall: str
-    parameters: list[Parameter]
-    typed: bool
-    shapes: Shapes
-
-
-def scope_of(function: Function, btf: Btf | Shapes | None) -> Scope:
-    """A function's parameters.
-
-    Args: btf: the kernel's types, or those of the function's module; None: there are none.
-    Raises: BpfError: damaged.
-
-    Of a system call the types are the package's own table's. Within a function
-    (``name+offset``) its arguments may be gone: there the registers are called by their own
-    names. Without types they are arg0 to arg5.
-    """
-    shapes = btf if isinstance(btf, Shapes) else Shapes(btf)
-    here = machine()
-    declared = None
-    if not function.offset:
-        declared = _declared(function, shapes, here)
-    if declared is not None:
-        places = place_parameters(declared, shapes, here)
-        return Scope(function.label, function.syscall, places, True, shapes)
-    registers = _REGISTERS.get(here, _X_REGISTERS)
-    if not function.offset:
-        registers = tuple(f"arg{number}" for number in range(6))
-    unknown = shapes.declare("unsigned long")
-    places = place_parameters([(name, unknown) for name in registers], shapes, here)
-    return Scope(function.label, function.syscall, places, False, shapes)
-
-
-def _declared(function: Function, shapes: Shapes, here: str) -> list[tuple[str, int]] | None:
-    """Names and types of the parameters; None: they are not known."""
-    if function.syscall:
-        text = OTHERS.get(here, {}).get(function.syscall, SYSCALLS.get(function.syscall))
-        if text is None:
-            return None
-        pairs = re.findall(r"(\S[^,]*?)(\w+)(?:, |$)", text)
-        return [(name, shapes.declare(kind)) for kind, name in pairs]
-    if not shapes.has_btf:
-        return None
-    try:
-        parameters = shapes.parameters(function.symbol)
-    except BpfError:
-        return None
-    if parameters and not parameters[-1][1]:  # "..."
-        parameters = parameters[:-1]
-    return parameters
 
 
 class _Shower:
@@ -241,21 +149,6 @@ def default_format(place: Place, scope: Scope, name: str, number: int = -1) -> F
     return Format(DECIMAL, shape.size, shape.signed)
 
 
-def text_kind(place: Place, shapes: Shapes) -> str:
-    """ "pointer" or "array" of characters, "const" pointer to such; "": neither."""
-    shape = place.shape
-    if shape.kind not in (Kind.PTR, Kind.ARRAY) or not shape.target:
-        return ""
-    target = shapes.shape(shape.target)
-    if not is_character(target) or "char" not in target.name:
-        return ""
-    if target.typedefs:  # u8 *, uint8_t *: bytes
-        return ""
-    if shape.kind == Kind.ARRAY:
-        return "array" if target.name == "char" else ""
-    return "const" if target.is_const else "pointer"
-
-
 def _is_text(place: Place, scope: Scope, number: int) -> bool:
     """Whether a pointer is shown as a text: ``const char *``, and no data of a given length."""
     kind = text_kind(place, scope.shapes)
@@ -341,8 +234,6 @@ def _format_of(place: Place, scope: Scope, path: str, wanted: str | None) -> For
     if found is None:
         found = _enum_format(wanted, shape, shapes)
     if found is None:
-        from .places import nearest
-
         known = ["str", "dec", "hex", "oct", *flags.table_names()]
         raise ValueError(
             f"there is no format {escape(wanted)!r}{nearest(wanted, known)}; there is: "
@@ -398,93 +289,3 @@ def _plain_format(shape: Shape, typed: bool) -> Format:
     if shape.is_bool:
         return Format(BOOLEAN, shape.size)
     return Format(DECIMAL, shape.size, shape.signed)
-
-
-def text_of(argument: ShownArgument, event: Any) -> str | None:
-    """A text of an event, as it was read; None: the pointer was NULL.
-
-    Args: event: with ``values`` and ``texts``; that it was readable is looked at before.
-    """
-    if not event.values[argument.value]:
-        return None
-    text: str = event.texts[argument.text]
-    limit = argument.format.limit
-    if limit:
-        encoded = text.encode("utf-8", "surrogateescape")[:limit]
-        text = encoded.decode("utf-8", "surrogateescape")
-    return text
-
-
-def is_readable(argument: ShownArgument, event: Any) -> bool:
-    """Whether the value could be read: a page may not have been there."""
-    return not event.unreadable >> argument.value & 1
-
-
-def is_cut(argument: ShownArgument, event: Any) -> bool:
-    """Whether a text was longer than what an event has room for."""
-    return argument.text >= 0 and bool(event.values[argument.value] == TEXT_SIZE)
-
-
-def format_value(argument: ShownArgument, event: Any) -> str:
-    """An argument of an event as a line has it.
-
-    Args: event: with ``values``, ``texts`` and ``unreadable``.
-    """
-    if not is_readable(argument, event):
-        return "<unreadable>"
-    if argument.text < 0:
-        return argument.words(event.values[argument.value])
-    text = text_of(argument, event)
-    if text is None:
-        return "NULL"
-    quoted = escape(text).replace('"', '\\"')
-    return f'"{quoted}"{"..." if is_cut(argument, event) else ""}'
-
-
-def json_value(argument: ShownArgument, event: Any) -> int | bool | str | None:
-    """An argument of an event as JSON has it; a NULL text, or what is unreadable, is None."""
-    if not is_readable(argument, event):
-        return None
-    if argument.text >= 0:
-        return text_of(argument, event)
-    return argument.number(event.values[argument.value])
-
-
-class KernelTypes:
-    """The types of the kernel and its modules, opened when the first function needs them.
-
-    Args: many: functions are looked up so often that an index of them pays.
-    """
-
-    def __init__(self, *, many: bool = False) -> None:
-        self._many = many
-        self._stack = contextlib.ExitStack()
-        self._opened: dict[str, Shapes] = {}
-        self._kernel: Btf | None = None
-
-    def __enter__(self) -> KernelTypes:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def of(self, function: Function) -> Shapes:
-        """The types that a function's are among; without BTF only those of system calls."""
-        if function.module not in self._opened:
-            shapes = Shapes(self._open(function.module))
-            if self._many and shapes.has_btf:
-                shapes.index_functions()
-            self._opened[function.module] = shapes
-        return self._opened[function.module]
-
-    def _open(self, module: str) -> Btf | None:
-        from ..btf import Btf
-
-        try:
-            if self._kernel is None:
-                self._kernel = self._stack.enter_context(Btf.kernel())
-            if module:
-                return self._stack.enter_context(Btf.module(module, self._kernel))
-        except BpfError:
-            return None
-        return self._kernel

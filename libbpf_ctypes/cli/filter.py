@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._btf import Kind
 from .._shapes import Shapes
 from ..errors import BpfError
 from . import flags
-from .arguments import Scope, scope_of, text_kind
 from .fetches import (
     EQUAL,
     GREATER,
@@ -26,8 +25,10 @@ from .fetches import (
     Comparison,
     Fetch,
 )
+from .filter_text import Mistake, Token, point, tokens
 from .pattern import Pattern, compile_patterns
 from .places import PathError, Place, follow, machine, nearest
+from .scope import Scope, scope_of, text_kind
 from .text import escape
 from .usage import UsageError
 
@@ -39,15 +40,6 @@ MAX_COMPARISONS = 4
 _MAX_DEPTH = 50
 _ALL = 2**64 - 1
 
-_TOKENS = re.compile(
-    r"""\s*(?:
-    (?P<number>-?(?:0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|[0-9]+)(?![\w]))
-    |(?P<name>\*?[A-Za-z_]\w*(?:(?:\.|->)[A-Za-z_]\w*|\[\d{1,9}\])*(?::str\b)?)
-    |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-    |(?P<sign>==|!=|<=|>=|&&|\|\||[<>()&|!])
-    )""",
-    re.X | re.S,
-)
 _OPERATORS = {
     "==": EQUAL,
     "!=": NOT_EQUAL,
@@ -76,21 +68,6 @@ class Filter(NamedTuple):
     patterns: tuple[Pattern, ...]
 
 
-class _Token(NamedTuple):
-    kind: str  # "number", "name", "string", "sign", "end"
-    text: str
-    start: int
-    end: int
-
-
-class _Mistake(Exception):
-    """What is wrong, and with which characters of the filter."""
-
-    def __init__(self, reason: str, start: int, end: int) -> None:
-        super().__init__(reason)
-        self.start, self.end = start, end
-
-
 def compile_filter(
     text: str, function: Function, btf: Btf | Shapes | None, patterns: tuple[Pattern, ...] = ()
 ) -> Filter:
@@ -105,51 +82,8 @@ def compile_filter(
     """
     try:
         return _Parser(text, scope_of(function, btf), patterns).parse()
-    except _Mistake as mistake:
-        raise UsageError(_point(text, mistake)) from None
-
-
-def _point(text: str, mistake: _Mistake) -> str:
-    """The mistake with the filter, and a caret under what is meant."""
-    before, meant = escape(text[: mistake.start]), escape(text[mistake.start : mistake.end])
-    marks = "^" + "~" * (_columns(meant) - 1)
-    return f"--filter: {mistake}\n  {escape(text)}\n  {' ' * _columns(before)}{marks}"
-
-
-def _columns(text: str) -> int:
-    """How wide a terminal shows a text."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
-
-    return sum(
-        0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text
-    )
-
-
-def _tokens(text: str) -> list[_Token]:
-    found, at = [], 0
-    while text[at:].strip():
-        match = _TOKENS.match(text, at)
-        if match is None:
-            at += len(text[at:]) - len(text[at:].lstrip())
-            _refuse_character(text, at)
-        kind = str(match.lastgroup)
-        found.append(_Token(kind, match[kind], match.start(kind), match.end(kind)))
-        at = match.end()
-    return [*found, _Token("end", "", len(text.rstrip()), len(text.rstrip()))]
-
-
-def _refuse_character(text: str, at: int) -> NoReturn:
-    if text[at] in "\"'":
-        raise _Mistake("this string has no end", at, len(text))
-    if text[at] == "=":
-        raise _Mistake("a comparison is written ==", at, at + 1)
-    if text[at].isdigit() or text[at] == "-":
-        found = re.compile(r"-?\w*").match(text, at)
-        end = max(found.end() if found else 0, at + 1)
-        raise _Mistake("this is no number", at, end)
-    raise _Mistake(f"{text[at]!r} has no meaning here", at, at + 1)
+    except Mistake as mistake:
+        raise UsageError(point(text, mistake)) from None
 
 
 class _Parser:
@@ -157,7 +91,7 @@ class _Parser:
 
     def __init__(self, text: str, scope: Scope, patterns: tuple[Pattern, ...]) -> None:
         self._scope = scope
-        self._tokens = _tokens(text)
+        self._tokens = tokens(text)
         self._at = 0
         self._depth = 0
         self._comparisons: list[Comparison] = []
@@ -165,7 +99,7 @@ class _Parser:
 
     def parse(self) -> Filter:
         if self._next.kind == "end":
-            raise _Mistake("there is no comparison, as count > 4096", 0, 1)
+            raise Mistake("there is no comparison, as count > 4096", 0, 1)
         truth = self._either()
         if self._next.kind != "end":
             token = self._next
@@ -176,10 +110,10 @@ class _Parser:
         return Filter(bits, tuple(self._comparisons), tuple(self._patterns))
 
     @property
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         return self._tokens[self._at]
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         token = self._next
         if token.kind != "end":
             self._at += 1
@@ -192,8 +126,8 @@ class _Parser:
         self._at += found
         return found
 
-    def _wrong(self, reason: str, token: _Token) -> _Mistake:
-        return _Mistake(reason, token.start, max(token.end, token.start + 1))
+    def _wrong(self, reason: str, token: Token) -> Mistake:
+        return Mistake(reason, token.start, max(token.end, token.start + 1))
 
     def _either(self) -> _Truth:
         truth = self._both()
@@ -257,7 +191,7 @@ class _Parser:
             raise self._wrong(f"an operator is missing before this: {known} or &", operator)
         return self._add(made, token)
 
-    def _add(self, made: Comparison, token: _Token) -> _Truth:
+    def _add(self, made: Comparison, token: Token) -> _Truth:
         if made not in self._comparisons:
             if len(self._comparisons) == MAX_COMPARISONS:
                 raise self._wrong(f"this is one more than {MAX_COMPARISONS} comparisons", token)
@@ -265,16 +199,16 @@ class _Parser:
         bit = 1 << self._comparisons.index(made)
         return lambda results: bool(results & bit)
 
-    def _follow(self, path: str, token: _Token) -> Place:
+    def _follow(self, path: str, token: Token) -> Place:
         try:
             return follow(path, self._scope.parameters, self._scope.shapes)
         except PathError as error:
             where = "" if error.start else f"{self._scope.label}: "
-            raise _Mistake(
+            raise Mistake(
                 f"{where}{error}", token.start + error.start, token.start + error.end
             ) from None
 
-    def _fetch(self, place: Place, token: _Token) -> Fetch:
+    def _fetch(self, place: Place, token: Token) -> Fetch:
         if place.shape.kind not in (Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.PTR):
             raise self._wrong(f"{self._type(place)} is no number", token)
         try:
@@ -285,7 +219,7 @@ class _Parser:
     def _type(self, place: Place) -> str:
         return escape(self._scope.shapes.text(place.type))
 
-    def _mask(self, place: Place, token: _Token) -> int | None:
+    def _mask(self, place: Place, token: Token) -> int | None:
         if not (self._next.kind == "sign" and self._next.text == "&"):
             return None
         self._take()
@@ -297,9 +231,7 @@ class _Parser:
             raise self._wrong(f"{self._type(place)} has only {8 * place.shape.size} bits", first)
         return mask
 
-    def _compare(
-        self, place: Place, token: _Token, mask: int | None, operator: _Token
-    ) -> Comparison:
+    def _compare(self, place: Place, token: Token, mask: int | None, operator: Token) -> Comparison:
         fetch = self._fetch(place, token)
         first = self._next
         value = self._constant(place)
@@ -310,7 +242,7 @@ class _Parser:
         high = (1 << width - 1) - 1 if signed else (1 << width) - 1
         if number in (EQUAL, NOT_EQUAL) and signed and high < value < 1 << width:
             value -= 1 << width  # 0xffffff9c is an int's -100
-        span = _Token("", "", first.start, self._tokens[self._at - 1].end)
+        span = Token("", "", first.start, self._tokens[self._at - 1].end)
         if not low <= value <= high:
             raise self._wrong(f"{self._type(place)} has values from {low} to {high}", span)
         if mask is not None and value & ~mask & _ALL:
@@ -322,7 +254,7 @@ class _Parser:
         return Comparison(fetch, _ALL if mask is None else mask, value & _ALL, number)
 
     def _match(
-        self, place: Place, token: _Token, mask: int | None, operator: _Token, as_text: str
+        self, place: Place, token: Token, mask: int | None, operator: Token, as_text: str
     ) -> Comparison:
         string = self._take()
         number = _OPERATORS[operator.text]
@@ -360,7 +292,7 @@ class _Parser:
             "a number or the name of a constant is missing before this")  # fmt: skip
         raise self._wrong(what, constant)
 
-    def _named(self, place: Place, constant: _Token) -> int:
+    def _named(self, place: Place, constant: Token) -> int:
         name, scope = constant.text, self._scope
         plain = {"NULL": 0, "true": 1, "false": 0}
         if name in plain:

@@ -1,4 +1,4 @@
-"""How a number becomes words: names of constants and flags, signs, bases.
+"""How the values of an event become words: names of constants and flags, signs, bases, texts.
 
 A Format is plain data, so that a recording can carry it: what was ``O_CLOEXEC`` where it was
 recorded is so where it is replayed, whatever that machine's numbers are.
@@ -6,8 +6,9 @@ recorded is so where it is replayed, whatever that machine's numbers are.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .fetches import TEXT_SIZE
 from .text import escape
 
 #: How what has no name is written.
@@ -87,3 +88,79 @@ def named(constants: tuple[tuple[str, int], ...], size: int) -> tuple[Name, ...]
     """The names of an enum's constants: each stands for the whole value."""
     bits = (1 << 8 * size) - 1
     return tuple((_ALL, value & bits, escape(name)) for name, value in constants)
+
+
+class ShownArgument(NamedTuple):
+    """An argument, or what it leads to, as events have it.
+
+    Attributes:
+        name: as the user typed it: "dfd", "how.flags".
+        type: in C.
+        value: its index in an event's values.
+        text: its index in an event's texts; -1: it is a number.
+        format: how it is printed; plain data, for recordings.
+    """
+
+    name: str
+    type: str
+    value: int
+    text: int
+    format: Format
+
+    def words(self, number: int) -> str:
+        """A number as a line has it."""
+        return self.format.words(number)
+
+    def number(self, number: int) -> int | bool | str:
+        """A number as JSON has it."""
+        return self.format.number(number)
+
+
+def text_of(argument: ShownArgument, event: Any) -> str | None:
+    """A text of an event, as it was read; None: the pointer was NULL.
+
+    Args: event: with ``values`` and ``texts``; that it was readable is looked at before.
+    """
+    if not event.values[argument.value]:
+        return None
+    text: str = event.texts[argument.text]
+    limit = argument.format.limit
+    if limit:
+        encoded = text.encode("utf-8", "surrogateescape")[:limit]
+        text = encoded.decode("utf-8", "surrogateescape")
+    return text
+
+
+def is_readable(argument: ShownArgument, event: Any) -> bool:
+    """Whether the value could be read: a page may not have been there."""
+    return not event.unreadable >> argument.value & 1
+
+
+def is_cut(argument: ShownArgument, event: Any) -> bool:
+    """Whether a text was longer than what an event has room for."""
+    return argument.text >= 0 and bool(event.values[argument.value] == TEXT_SIZE)
+
+
+def format_value(argument: ShownArgument, event: Any) -> str:
+    """An argument of an event as a line has it.
+
+    Args: event: with ``values``, ``texts`` and ``unreadable``.
+    """
+    if not is_readable(argument, event):
+        return "<unreadable>"
+    if argument.text < 0:
+        return argument.words(event.values[argument.value])
+    text = text_of(argument, event)
+    if text is None:
+        return "NULL"
+    quoted = escape(text).replace('"', '\\"')
+    return f'"{quoted}"{"..." if is_cut(argument, event) else ""}'
+
+
+def json_value(argument: ShownArgument, event: Any) -> int | bool | str | None:
+    """An argument of an event as JSON has it; a NULL text, or what is unreadable, is None."""
+    if not is_readable(argument, event):
+        return None
+    if argument.text >= 0:
+        return text_of(argument, event)
+    return argument.number(event.values[argument.value])

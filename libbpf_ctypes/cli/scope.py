@@ -1,0 +1,139 @@
+"""What is known of a traced function's parameters, and where they are at its call."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._btf import Kind
+from .._shapes import Shapes
+from .._syscalls import OTHERS, SYSCALLS
+from ..errors import BpfError
+from .places import Parameter, Place, is_character, machine, place_parameters
+
+if TYPE_CHECKING:
+    from ..btf import Btf
+    from .functions import Function
+
+#: The registers of arguments, by which a place within a function calls them.
+_REGISTERS = {"x86_64": ("di", "si", "dx", "cx", "r8", "r9")}
+_X_REGISTERS = tuple(f"x{number}" for number in range(8))
+
+
+class Scope(NamedTuple):
+    """The parameters of a function, for whoever follows them.
+
+    Attributes:
+        label: the function's.
+        syscall: the system call's name, or "".
+        parameters: with their places; untyped registers where nothing is known.
+        typed: whether their types are known.
+        shapes: the types.
+    """
+
+    label: str
+    syscall: str
+    parameters: list[Parameter]
+    typed: bool
+    shapes: Shapes
+
+
+def scope_of(function: Function, btf: Btf | Shapes | None) -> Scope:
+    """A function's parameters.
+
+    Args: btf: the kernel's types, or those of the function's module; None: there are none.
+    Raises: BpfError: damaged.
+
+    Of a system call the types are the package's own table's. Within a function
+    (``name+offset``) its arguments may be gone: there the registers are called by their own
+    names. Without types they are arg0 to arg5.
+    """
+    shapes = btf if isinstance(btf, Shapes) else Shapes(btf)
+    here = machine()
+    declared = None
+    if not function.offset:
+        declared = _declared(function, shapes, here)
+    if declared is not None:
+        places = place_parameters(declared, shapes, here)
+        return Scope(function.label, function.syscall, places, True, shapes)
+    registers = _REGISTERS.get(here, _X_REGISTERS)
+    if not function.offset:
+        registers = tuple(f"arg{number}" for number in range(6))
+    unknown = shapes.declare("unsigned long")
+    places = place_parameters([(name, unknown) for name in registers], shapes, here)
+    return Scope(function.label, function.syscall, places, False, shapes)
+
+
+def _declared(function: Function, shapes: Shapes, here: str) -> list[tuple[str, int]] | None:
+    """Names and types of the parameters; None: they are not known."""
+    if function.syscall:
+        text = OTHERS.get(here, {}).get(function.syscall, SYSCALLS.get(function.syscall))
+        if text is None:
+            return None
+        pairs = re.findall(r"(\S[^,]*?)(\w+)(?:, |$)", text)
+        return [(name, shapes.declare(kind)) for kind, name in pairs]
+    if not shapes.has_btf:
+        return None
+    try:
+        parameters = shapes.parameters(function.symbol)
+    except BpfError:
+        return None
+    if parameters and not parameters[-1][1]:  # "..."
+        parameters = parameters[:-1]
+    return parameters
+
+
+def text_kind(place: Place, shapes: Shapes) -> str:
+    """ "pointer" or "array" of characters, "const" pointer to such; "": neither."""
+    shape = place.shape
+    if shape.kind not in (Kind.PTR, Kind.ARRAY) or not shape.target:
+        return ""
+    target = shapes.shape(shape.target)
+    if not is_character(target) or "char" not in target.name:
+        return ""
+    if target.typedefs:  # u8 *, uint8_t *: bytes
+        return ""
+    if shape.kind == Kind.ARRAY:
+        return "array" if target.name == "char" else ""
+    return "const" if target.is_const else "pointer"
+
+
+class KernelTypes:
+    """The types of the kernel and its modules, opened when the first function needs them.
+
+    Args: many: functions are looked up so often that an index of them pays.
+    """
+
+    def __init__(self, *, many: bool = False) -> None:
+        self._many = many
+        self._stack = contextlib.ExitStack()
+        self._opened: dict[str, Shapes] = {}
+        self._kernel: Btf | None = None
+
+    def __enter__(self) -> KernelTypes:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def of(self, function: Function) -> Shapes:
+        """The types that a function's are among; without BTF only those of system calls."""
+        if function.module not in self._opened:
+            shapes = Shapes(self._open(function.module))
+            if self._many and shapes.has_btf:
+                shapes.index_functions()
+            self._opened[function.module] = shapes
+        return self._opened[function.module]
+
+    def _open(self, module: str) -> Btf | None:
+        from ..btf import Btf
+
+        try:
+            if self._kernel is None:
+                self._kernel = self._stack.enter_context(Btf.kernel())
+            if module:
+                return self._stack.enter_context(Btf.module(module, self._kernel))
+        except BpfError:
+            return None
+        return self._kernel
