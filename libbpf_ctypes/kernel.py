@@ -109,7 +109,7 @@ def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[st
     low, high, letters = len(name) - 3, len(name) + 3, set(name)
     similar = [
         f
-        for f in functions
+        for f in sorted(functions)
         if low <= len(f) <= high
         and (f[:4] == name[:4] or f[-4:] == name[-4:])
         and len(letters.symmetric_difference(f)) <= 4
@@ -117,7 +117,7 @@ def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[st
     import difflib
 
     near = difflib.get_close_matches(name, similar, limit, 0.7)
-    longer = sorted((f for f in functions if name in f and f != name), key=len)
+    longer = sorted((f for f in sorted(functions) if name in f and f != name), key=len)
     return list(dict.fromkeys(variants + near + longer))[:limit]
 
 

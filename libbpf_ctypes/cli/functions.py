@@ -156,17 +156,32 @@ class Finder:
         """What a word names, at least one. Raises: UsageError, BpfError."""
         if not len(self.kallsyms):
             return [_unseen(word, address)]
-        if word.is_glob:
-            return self._matches(word)
-        name, found = re.escape(word.name), []
+        found = self.candidates(word, variants=all_of)
+        if word.is_glob or (all_of and len(found) > 1):
+            found = self._able(word, found)
+        elif len(found) > 1 or address:
+            found = self._choose(word, found, address)
+        return [self._at_offset(each, word) for each in found] if word.offset else found
+
+    def candidates(self, word: Word, *, variants: bool) -> list[Function]:
+        """The functions that a word may mean, at least one, whether they can be probed or not.
+
+        Args: variants: those that the compiler made of the function, too.
+        Raises: UsageError; BpfError: there is none.
+        """
+        name = _regex(word.name) if word.is_glob else re.escape(word.name)
+        found: list[Function] = []
         if word.module != SYSCALL:
-            found = self.search(name + (f"(?:{_VARIANT})?" if all_of else ""), word.module)
-            found = self._choose(word, found, address, all_of)
+            tail = f"(?:{_VARIANT})?" if variants and not word.is_glob else ""
+            found = self.search(name + tail, word.module)
         if not found and word.module in ("", SYSCALL):
-            found = [f._replace(label=word.place) for f in self._syscalls(name)]
+            found = self.search(self._wrapper + name, KERNEL)
+            found = [each._replace(label=each.syscall) for each in found]
         if not found:
             raise self._not_found(word)
-        return [self._at_offset(each, word) for each in found] if word.offset else found
+        if len(found) == 1 and not word.is_glob:
+            return [found[0]._replace(label=word.place)]
+        return found
 
     def search(self, pattern: str, module: str) -> list[Function]:
         """The functions whose whole name matches, whether they can be probed or not, by name.
@@ -192,11 +207,6 @@ class Finder:
             found.append(Function(name, its_module, address, 0, syscall, label, same > 1, False))
         return found
 
-    def _syscalls(self, pattern: str) -> list[Function]:
-        """The system calls whose plain names match."""
-        found = self.search(self._wrapper + pattern, KERNEL)
-        return [each._replace(label=each.syscall) for each in found]
-
     def why_not(self, function: Function) -> str:
         """Why it cannot be probed; "" where nothing is known against it."""
         if function.ambiguous and not function.address:
@@ -207,18 +217,8 @@ class Finder:
     def with_ftrace(self, function: Function) -> Function:
         """It, with what tracefs says of it."""
         symbol = Symbol("t", function.symbol, function.module, function.address)
-        able = self.probeable.is_ftraceable(symbol, self._same[symbol[1:3]])
+        able = self.probeable.is_ftraceable(symbol, max(1, self._same[symbol[1:3]]))
         return function._replace(ftraceable=able and not function.offset)
-
-    def _matches(self, word: Word) -> list[Function]:
-        """The functions that match a glob and can be probed. Raises: UsageError, BpfError."""
-        pattern = _regex(word.name)
-        matches = [] if word.module == SYSCALL else self.search(pattern, word.module)
-        if not matches and word.module in ("", SYSCALL):
-            matches = self._syscalls(pattern)
-        if not matches:
-            raise self._not_found(word)
-        return self._able(word, matches)
 
     def _able(self, word: Word, matches: list[Function]) -> list[Function]:
         """Those that can be probed. Raises: BpfError: none can."""
@@ -233,20 +233,14 @@ class Finder:
             raise BpfError(f"probe {word.text}", errno.EINVAL, reason, hint=hint)
         return found
 
-    def _choose(
-        self, word: Word, found: list[Function], address: int, all_of: bool
-    ) -> list[Function]:
-        """Those that are meant of several with the word's name. Raises: BpfError: which?"""
+    def _choose(self, word: Word, found: list[Function], address: int) -> list[Function]:
+        """The one that is meant of several with the word's name. Raises: BpfError: which?"""
         if address:
-            chosen = [each for each in found if each.address == address]
-            if found and not chosen:
-                operation = f"find {word.text} at {address:#x}"
-                raise BpfError(operation, errno.ENOENT, "it is not there", hint=self._listed(found))
-            found = chosen
-        if len(found) == 1:
-            return [found[0]._replace(label=word.place)]
-        if not found or all_of:
-            return self._able(word, found) if found else []
+            for each in found:
+                if each.address == address:
+                    return [each._replace(label=word.place)]
+            operation = f"find {word.text} at {address:#x}"
+            raise BpfError(operation, errno.ENOENT, "it is not there", hint=self._listed(found))
         hint = self._listed(found) if found[0].address else f"{_HIDDEN[0].upper()}{_HIDDEN[1:]}."
         reason = f"{len(found)} functions have this name"
         raise BpfError(f"probe {word.text}", errno.EADDRNOTAVAIL, reason, hint=hint)
@@ -287,7 +281,7 @@ class Finder:
             names = ", ".join(each.label for each in variants[:_LISTED])
             hint = f"The compiler made of it: {names}. Name one of them, or take all with --all."
             return BpfError(operation, errno.ENOENT, "no function has this very name", hint=hint)
-        calls = [each.syscall for each in self._syscalls(r"\w+")]
+        calls = [each.syscall for each in self.search(self._wrapper + r"\w+", KERNEL)]
         plain = word.name[4:] if word.name.startswith("sys_") else word.name
         near = difflib.get_close_matches(plain, calls, 3)
         hint = ""

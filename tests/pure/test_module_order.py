@@ -96,6 +96,8 @@ ORDER = [
     "cli.usage",
     "cli.probeable",
     "cli.functions",
+    "cli.attaching",
+    "cli.list",
     "cli.cgroup",
     "cli.source",
     "cli.schema",

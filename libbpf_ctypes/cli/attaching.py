@@ -1,0 +1,284 @@
+"""Attaching a program to many functions, and detaching it: by kprobe.multi, or one by one."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import select
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Callable, NamedTuple
+
+from ..errors import BpfError
+
+if TYPE_CHECKING:
+    from ..link import Link
+    from ..object import BpfObject
+    from ..program import Program
+    from .console import Console
+    from .functions import Function
+
+#: Since this version the kernel counts the calls that its probes missed.
+#: Source: "missed" in struct bpf_link_info, trace_call_bpf(); Linux 6.7.
+MISSED_SINCE = "6.7"
+
+#: So many are closed at a time: the kernel lets each wait, and some of them together.
+_CLOSERS = 8
+#: Errors of one function, which leave the others their probes.
+_OF_ONE = (errno.ENOENT, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EILSEQ, errno.EOPNOTSUPP)
+#: Descriptors of a single probe: the perf event's and the link's; and what else is opened.
+_DESCRIPTORS, _RESERVE = 2, 64
+
+_logger = logging.getLogger(__name__)
+
+#: Is told how many of how many are done.
+Progress = Callable[[int, int], object]
+
+
+class Plan(NamedTuple):
+    """How functions are attached to.
+
+    Attributes:
+        functions: all; the place in this list is the cookie of each.
+        multi: the places of those that one link of type kprobe.multi takes.
+        single: of those that get a probe each.
+    """
+
+    functions: list[Function]
+    multi: list[int]
+    single: list[int]
+
+    @property
+    def method(self) -> str:
+        """In words: ``kprobe.multi``, ``kprobe``, or both."""
+        used = [("kprobe.multi", self.multi), ("kprobe", self.single)]
+        return " and ".join(name for name, places in used if places)
+
+
+def plan(functions: list[Function]) -> Plan:
+    """How to attach to these: by kprobe.multi where several can be, on a kernel that has it."""
+    from .. import features
+
+    places = range(len(functions))
+    able = [place for place in places if functions[place].ftraceable]
+    if len(able) < 2 or not features.has_kprobe_multi():
+        return Plan(functions, [], list(places))
+    return Plan(functions, able, [place for place in places if not functions[place].ftraceable])
+
+
+def counts_missed() -> bool:
+    """Whether this kernel tells which calls its probes missed."""
+    running, since = (
+        [int(part) for part in re.findall(r"\d+", version)[:2]]
+        for version in (os.uname().release, MISSED_SINCE)
+    )
+    return running >= since
+
+
+class Attached:
+    """Programs attached to functions; close() detaches them from all.
+
+    Attributes:
+        method: "kprobe.multi", "kprobe", or both.
+        count: how many functions they were attached to.
+    """
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.count = 0
+        self._programs: list[Program] = []
+        self._links: list[Link] = []
+        self._missed: int | None = None
+
+    def add(self, program: Program, link: Link, method: str, count: int) -> None:
+        """A link of this program to so many functions."""
+        self._links.append(link)
+        self.count += count
+        if program not in self._programs:
+            self._programs.append(program)
+            self.method += f" and {method}" if self.method else method
+
+    def missed(self) -> int | None:
+        """Calls that the kernel did not run the program for, until now or until close().
+
+        A probe that is hit within another is not run, nor a program while this CPU runs one.
+        They are counted of all processes, whatever the filters. None: this kernel does not
+        count them, see MISSED_SINCE.
+        """
+        if self._links and counts_missed():
+            self._missed = sum(program.statistics.recursion_misses for program in self._programs)
+            self._missed += sum(getattr(link.info.details, "missed", 0) for link in self._links)
+        return self._missed
+
+    def close(self, progress: Progress | None = None) -> None:
+        """Detaches; many at a time, since the kernel makes each wait for all CPUs."""
+        if not self._links:
+            return
+        try:
+            self.missed()
+        finally:
+            links, self._links = self._links, []
+            if len(links) < _CLOSERS:
+                for link in links:
+                    link.close()
+            else:
+                _close_all(links, progress)
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _close_all(links: list[Link], progress: Progress | None) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_CLOSERS) as pool:
+        for done, _ in enumerate(pool.map(lambda link: link.close(), links), 1):
+            if progress is not None:
+                progress(done, len(links))
+
+
+def attach(
+    obj: BpfObject,
+    wanted: Plan,
+    *,
+    single: str = "call_kprobe",
+    multi: str = "call_kprobe_multi",
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Attached:
+    """Attaches programs to functions.
+
+    Args:
+        obj: loaded, with the programs that the plan needs.
+        single: the program of section ``kprobe``. multi: that of ``kprobe.multi``.
+        progress: is told of each single probe.
+        should_stop: is asked before each; the rest is left out then.
+
+    Returns: the Attached, for the caller to close. Functions of several that the kernel
+        refuses are left out, with a warning.
+    Raises: BpfError: it refuses all, no privilege, not enough file descriptors.
+    """
+    attached = Attached()
+    try:
+        if wanted.multi:
+            functions = [wanted.functions[place] for place in wanted.multi]
+            program = obj.programs[multi]
+            link = program.attach_kprobe_multi(_listed(functions), cookie=wanted.multi)
+            attached.add(program, link, "kprobe.multi", len(functions))
+        if wanted.single:
+            _attach_singly(attached, obj.programs[single], wanted, progress, should_stop)
+    except BaseException:
+        attached.close()
+        raise
+    return attached
+
+
+def _listed(functions: list[Function]) -> list[int] | list[str]:
+    """Their addresses; their names where those are hidden."""
+    if all(each.address for each in functions):
+        return [each.address for each in functions]
+    return [each.symbol for each in functions]
+
+
+def _attach_singly(
+    attached: Attached,
+    program: Program,
+    wanted: Plan,
+    progress: Progress | None,
+    should_stop: Callable[[], bool],
+) -> None:
+    _allow_descriptors(len(wanted.single))
+    refused: list[tuple[Function, BpfError]] = []
+    for done, place in enumerate(wanted.single):
+        if should_stop():
+            return
+        if progress is not None:
+            progress(done, len(wanted.single))
+        function = wanted.functions[place]
+        try:
+            link = _attach_one(program, function, place)
+        except BpfError as error:
+            if error.errno not in _OF_ONE or len(wanted.functions) == 1:
+                raise
+            refused.append((function, error))
+            continue
+        attached.add(program, link, "kprobe", 1)
+    if progress is not None:
+        progress(len(wanted.single), len(wanted.single))
+    if refused and not attached.count:
+        raise refused[0][1]
+    if refused:
+        _logger.warning(
+            "%d of %d functions could not be probed, as %s: %s",
+            len(refused), len(wanted.functions), refused[0][0].label, refused[0][1],
+        )  # fmt: skip
+
+
+def _attach_one(program: Program, function: Function, cookie: int) -> Link:
+    """A probe of its own; by address where the name is not enough."""
+    if function.ambiguous and function.address:
+        return program.attach_kprobe(function.address + function.offset, cookie=cookie)
+    name = f"{function.module}:{function.symbol}" if function.module else function.symbol
+    return program.attach_kprobe(name, offset=function.offset, cookie=cookie)
+
+
+def _allow_descriptors(count: int) -> None:
+    """Raises this process's limit of open files, for so many probes. Raises: BpfError."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count * _DESCRIPTORS + _RESERVE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        reason = f"{count} single probes need {needed} open files, and this user may have {hard}"
+        hint = "Raise the limit ('ulimit -Hn', LimitNOFILE=), or name fewer functions."
+        raise BpfError("attach", errno.EMFILE, reason, hint=hint)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+class Counter:
+    """Tells how far it has come: one line written over on a terminal, else one every 2 seconds.
+
+    Args:
+        what: is done: "Attaching", "Detaching".
+        quiet: tell nothing.
+    """
+
+    def __init__(self, console: Console, what: str, *, quiet: bool) -> None:
+        self._console, self._what, self._quiet = console, what, quiet
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else 2.0
+        self._next = time.monotonic() + self._every
+        self._shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many are done."""
+        now = time.monotonic()
+        if self._shown and done == total:
+            self._write("\r\x1b[K")
+        if self._quiet or now < self._next or done == total:
+            return
+        self._next = now + self._every
+        text = f"{self._what}: {done} of {total} functions"
+        if self._terminal:
+            self._shown = True
+            self._write(f"\r[INFO] {text}")
+        else:
+            self._console.info(text)
+
+    def _write(self, text: str) -> None:
+        """Writes to the terminal, unless it is stopped."""
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(text, end="", file=sys.stderr, flush=True)
