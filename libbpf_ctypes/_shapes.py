@@ -157,11 +157,15 @@ class Shapes:
         elif plain.kind == Kind.ARRAY:
             target, _index, length = words_at(raw.data, 3)
         name = "" if plain.kind in (Kind.PTR, Kind.ARRAY) else plain.name
+        signed = plain.signed
+        if plain.kind in (Kind.ENUM, Kind.ENUM64) and not signed:  # older compilers do not say
+            constants = self.constants(Shape(plain.kind, name, plain.size, id=identity))
+            signed = any(value < 0 for _name, value in constants)
         return Shape(
             plain.kind,
             name,
             plain.size,
-            plain.signed,
+            signed,
             plain.is_bool,
             tuple(typedefs),
             is_const,
