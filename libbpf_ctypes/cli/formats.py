@@ -57,11 +57,11 @@ class Format(NamedTuple):
         bits, found, done = number & self._bits, [], 0
         for mask, wanted, name in self.names:
             mask &= self._bits
-            if bits & mask == wanted & self._bits and not mask & done:
+            if mask and bits & mask == wanted & self._bits and not mask & done:
                 found.append(name)
                 done |= mask
         if not found:
-            return self._plain(number)
+            return self._plain(number) if number else "0"
         if bits & ~done:
             found.append(hex(bits & ~done))
         return "|".join(found)

@@ -70,7 +70,7 @@ def compile_patterns(globs: list[str]) -> Pattern:
         what = repr(globs[0]) if len(globs) == 1 else f"the {len(globs)} patterns"
         most = _MAX_STATES - len(globs)
         raise UsageError(
-            f"{what}: {'is' if len(globs) == 1 else 'are'} too long; there is room for {most} "
+            f"{what} {'is' if len(globs) == 1 else 'are'} too long; there is room for {most} "
             "characters, '*' not counted"
         )
     return Pattern(tuple(table), start, loops, accept)
