@@ -351,6 +351,33 @@ class TypeStore(Handle):
             single, each = _BEHIND.get(kind, (0, 0))
             at += 4 * (single + each * count)
 
+    def _own_of(self, kind: Kind) -> Iterator[tuple[int, str]]:
+        """Id and name of its own types of a kind, of BTF in this machine's byte order.
+
+        It is _walk() without what that leaves to the caller: five times faster.
+        """
+        _address, data = self._raw_data()
+        header, place, length, names = struct.unpack_from("=4I", data, 4)
+        at, end, wanted = header + place, header + place + length, int(kind)
+        base = self._parent._strings() if isinstance(self._parent, TypeStore) else 0
+        identity, names = self._first_own(), header + names - base
+        behind = [_BEHIND.get(one, (0, 0)) for one in _KINDS]
+        single = [12 + 4 * words for words, _each in behind]
+        each = [4 * words for _single, words in behind]
+        read = struct.Struct("=II").unpack_from
+        while at + 12 <= end:
+            name, info = read(data, at)
+            number = info >> 24 & 0x1F
+            if number == wanted:
+                first = names + name
+                if name < base:
+                    yield identity, self._name(name)
+                else:
+                    text = data[first : data.index(b"\0", first)]
+                    yield identity, text.decode(errors="backslashreplace")
+            at += single[number] + each[number] * (info & 0xFFFF)
+            identity += 1
+
     def _raw(self, identity: int) -> RawType:
         address = ctypes.addressof(lib.btf__type_by_id(self, identity).contents)
         name, info, value = words_at(address, 3)

@@ -175,13 +175,13 @@ class Shapes:
         )
 
     def index_functions(self) -> None:
-        """Makes parameters() fast, for many functions: each look-up reads all types' names."""
-        with self._btf._reading():
-            self._functions = {
-                self._btf._name(raw.name_offset): identity
-                for identity, raw in self._btf._types()
-                if raw.kind == Kind.FUNC
-            }
+        """Makes parameters() fast, for many functions: each look-up reads all types' names.
+
+        What comes from the kernel is of its byte order; a module's functions are its own.
+        """
+        btf = self._btf
+        with btf._reading():
+            self._functions = {name: identity for identity, name in btf._own_of(Kind.FUNC)}
 
     def parameters(self, function: str) -> list[tuple[str, int]]:
         """Name and type of a function's parameters; a last one of type 0 is ``...``.

@@ -233,6 +233,7 @@ def split(base: Btf, folder: Path) -> Path:
     try:
         identity = raw.btf__add_struct(pointer, b"on_top", 16)
         raw.btf__add_field(pointer, b"below", base.find("struct inner").id, 0, 0)
+        raw.btf__add_typedef(pointer, b"inner", identity)  # a name that the base has, too
         assert identity == base.type_count
         size = ctypes.c_uint32()
         data = ctypes.string_at(raw.btf__raw_data(pointer, ctypes.byref(size)), size.value)
@@ -246,12 +247,19 @@ def split(base: Btf, folder: Path) -> Path:
 def test_types_on_top_of_others(btf: Btf, tmp_path: Path) -> None:
     with Btf.from_file(split(btf, tmp_path), base=btf) as top:
         assert top.base is btf
-        assert [entry.name for entry in top.types(own=True)] == ["on_top"]
-        assert list(top.types())[:-1] == list(btf.types())
+        assert [entry.name for entry in top.types(own=True)] == ["on_top", "inner"]
+        assert list(top.types())[:-2] == list(btf.types())
         assert top.find("struct inner") == btf.find("struct inner")
         assert top.layout("on_top").members[0].type == btf.layout("struct inner")
         assert top.dump("on_top").count("struct inner {") == 1
         assert "struct outer {" not in top.dump()
+
+
+def test_types_of_a_kind_are_read_fast(btf: Btf, tmp_path: Path) -> None:
+    with Btf.from_file(split(btf, tmp_path), base=btf) as top:
+        for store, kind in ((btf, Kind.FUNC), (btf, Kind.STRUCT), (top, Kind.TYPEDEF)):
+            told = [(entry.id, entry.name) for entry in store.types(kind, own=True)]
+            assert told and list(store._own_of(kind)) == told
 
 
 def test_a_base_that_is_closed_or_forgotten(path: Path, tmp_path: Path) -> None:
