@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,21 @@ import construct
 
 from . import recording_format as form
 from .errors import BpfError, RecordingError
-from .recording_format import Argument, Clock, End, Field, Header, Lost, Samples
+from .recording_format import (
+    Argument,
+    Clock,
+    End,
+    Field,
+    Functions,
+    Header,
+    Lost,
+    Samples,
+)
 
 _T = TypeVar("_T")
 
 #: What a recording holds.
-Item = Union[Samples, Lost, Clock, End]
+Item = Union[Samples, Functions, Lost, Clock, End]
 
 # Samples are read and written by struct, for its speed: form.SAMPLE and form.CHUNK say the same.
 _SAMPLE = struct.Struct("<II")
@@ -55,6 +65,17 @@ class RecordingWriter:
         # Both in one write: a file that has a beginning has a header.
         self._write(form.HEADER, payload, before=preamble)
 
+    def add_functions(self, functions: list[dict[str, Any]]) -> None:
+        """Writes how the functions of the trace are called and shown, before their samples."""
+        parts: list[str] = []
+        for function in functions:
+            text = json.dumps(function, separators=(",", ":"))
+            if parts and sum(map(len, parts)) + len(text) > _PIECE:
+                self._write(form.FUNCTIONS, f"[{','.join(parts)}]".encode())
+                parts = []
+            parts.append(text)
+        self._write(form.FUNCTIONS, f"[{','.join(parts)}]".encode())
+
     def add_samples(self, samples: Iterable[tuple[int, bytes]]) -> None:
         """Writes samples: pairs of a CPU's number and the bytes as the kernel handed them out."""
         parts: list[bytes] = []
@@ -84,7 +105,9 @@ class RecordingWriter:
 
     def end(self, end: End) -> None:
         """Writes the end, with the account of the trace."""
-        self._write(form.END, form.END_PAYLOAD.build(end._asdict()))
+        cpus = [{"cpu": cpu, "events": events} for cpu, events in end.refused_cpus]
+        more = form.END_MORE.build({**end._asdict(), "refused_cpus": cpus})
+        self._write(form.END, form.END_PAYLOAD.build(end._asdict()) + more)
 
     def _write(self, kind: int, payload: bytes, before: bytes = b"") -> None:
         checksum = form.checksum(self.offset, kind, payload)
@@ -98,8 +121,8 @@ class RecordingWriter:
 class RecordingReader:
     """Reads a recording, one chunk at a time: at most form.MAX_PAYLOAD bytes of it are held.
 
-    Iterate over it, once, for its items: Samples, Lost and Clock, each as it
-    was recorded, and End, the last. Chunks of unknown types are skipped.
+    Iterate over it, once, for its items: Functions, Samples, Lost and Clock, each as
+    it was recorded, and End, the last. Chunks of unknown types are skipped.
 
     Args: file: opened for reading bytes; it need not be seekable, and stays the
         caller's. name: for messages.
@@ -239,7 +262,7 @@ class RecordingReader:
         if kind == form.CLOCK:
             return self._clock(self._parse(form.CLOCK_PAYLOAD, payload))
         if kind == form.END:
-            end = _make(End, self._parse(form.END_PAYLOAD, payload))
+            end = self._end(payload)
             if (end.samples, end.reported_lost) != (self._samples, self._lost):
                 raise self._damage(
                     f"its end tells of {end.samples} samples and {end.reported_lost} losses, "
@@ -248,9 +271,29 @@ class RecordingReader:
             if end.seen != end.filtered + end.sent + end.refused:
                 raise self._damage(f"the counters of its end do not add up ({end})")
             return end
+        if kind == form.FUNCTIONS:
+            return self._functions(payload)
         if kind == form.HEADER:
             raise self._damage("it has a second header")
         return None
+
+    def _functions(self, payload: bytes) -> Functions:
+        try:
+            functions = json.loads(payload)
+        except (ValueError, RecursionError) as error:
+            raise self._damage(f"a chunk of functions is no JSON ({error})") from None
+        if not isinstance(functions, list) or not all(isinstance(f, dict) for f in functions):
+            raise self._damage("a chunk of functions is no list of objects")
+        return Functions(functions)
+
+    def _end(self, payload: bytes) -> End:
+        found = self._parse(form.END_PAYLOAD, payload)
+        more = payload[form.END_PAYLOAD.sizeof() :]
+        if not more:  # of an older recorder
+            return End(**{name: found[name] for name in End._fields[: -len(End._field_defaults)]})
+        found.update(self._parse(form.END_MORE, more))
+        found["refused_cpus"] = tuple((row.cpu, row.events) for row in found["refused_cpus"])
+        return _make(End, found)
 
     def _split(self, payload: bytes) -> list[tuple[int, bytes]]:
         """The samples in a payload, as form.SAMPLES_PAYLOAD declares it."""

@@ -46,7 +46,7 @@ MAX_SAMPLE = 1 << 16
 MAX_FIELDS = 1024
 
 # The types of chunks; a reader skips those it does not know.
-HEADER, SAMPLES, LOST, CLOCK, END = 1, 2, 3, 4, 5
+HEADER, SAMPLES, LOST, CLOCK, END, FUNCTIONS = 1, 2, 3, 4, 5, 6
 
 # The kinds of fields of an event.
 INTEGER, FLOAT, BYTES, TEXT = 0, 1, 2, 3
@@ -121,6 +121,12 @@ END_PAYLOAD = Struct(
     "reader_left" / Flag,
     "drained" / Flag,
 )
+#: What follows in the end chunk; older recordings stop before it.
+END_MORE = Struct(
+    "unreadable" / Int64ul,
+    "missed" / Int64sl,
+    "refused_cpus" / PrefixedArray(Int32ul, Struct("cpu" / Int32ul, "events" / Int64ul)),
+)
 
 
 class Clock(NamedTuple):
@@ -187,12 +193,21 @@ class Lost(NamedTuple):
     events: int
 
 
+class Functions(NamedTuple):
+    """Functions of the trace, after those that came before: see docs/recording-format.md."""
+
+    functions: list[dict[str, Any]]
+
+
 class End(NamedTuple):
     """The account at the end of a trace.
 
     ``samples``: those in the recording; ``reported_lost``: the Lost records'
     sum; ``seen`` to ``refused``: the kernel's counters (struct counters);
-    ``reader_left``: of the live command's lines; ``drained``: all was read.
+    ``reader_left``: of the live command's lines; ``drained``: all was read;
+    ``unreadable``: of the filtered, those that the filter could not judge;
+    ``missed``: by the kernel, -1: unknown; ``refused_cpus``: the refused of each CPU
+    that has any.
     """
 
     samples: int
@@ -204,6 +219,9 @@ class End(NamedTuple):
     duration_ns: int
     reader_left: bool
     drained: bool
+    unreadable: int = 0
+    missed: int = -1
+    refused_cpus: tuple[tuple[int, int], ...] = ()
 
 
 def checksum(offset: int, kind: int, payload: bytes) -> int:
@@ -219,18 +237,23 @@ def checksum(offset: int, kind: int, payload: bytes) -> int:
 def layout_of(declaration: Struct) -> tuple[int, int, tuple[Field, ...]]:
     """This machine's byte order (LITTLE, BIG), an event's size in bytes, and its fields.
 
-    Args: declaration: a flat Struct of native byte order.
+    Args: declaration: a flat Struct of native byte order. An Array's elements become fields
+        of their own: "values" is "values0", "values1" and so on.
     Raises: ValueError: a field that a recording cannot describe.
     """
     fields: list[Field] = []
     offset = 0
     for sub in declaration.subcons:
         inner = sub.subcon if isinstance(sub, construct.Renamed) else sub
-        size = inner.sizeof()
-        if sub.name:
-            kind, signed = _kind(inner)
-            fields.append(Field(sub.name, offset, size, kind, signed))
-        offset += size
+        names = [sub.name]
+        if isinstance(inner, construct.Array):
+            names = [f"{sub.name}{number}" for number in range(inner.count)]
+            inner = inner.subcon
+        for name in names:
+            size = inner.sizeof()
+            if name:
+                fields.append(Field(name, offset, size, *_kind(inner)))
+            offset += size
     return (LITTLE if sys.byteorder == "little" else BIG), offset, tuple(fields)
 
 

@@ -18,7 +18,9 @@ class Account(NamedTuple):
     the events that the tool read. ``reported``: losses that the kernel
     reported in the buffers; the last ones before the end never are, so the
     counters decide. ``reader_left``: of the lines. ``drained``: the buffers
-    were read until they were empty.
+    were read until they were empty. ``refused_cpus``: each CPU that lost events in
+    its buffer, and how many. ``missed``: calls that the kernel did not run the program
+    for (recursion, maxactive); None: this kernel does not tell.
     """
 
     counters: Counters
@@ -27,49 +29,153 @@ class Account(NamedTuple):
     duration_ns: int
     reader_left: bool
     drained: bool
+    refused_cpus: tuple[tuple[int, int], ...] = ()
+    missed: int | None = None
+
+    @property
+    def unread(self) -> int:
+        """Events that were sent, and that the tool did not read."""
+        return self.counters.sent - self.delivered
+
+    @property
+    def lost(self) -> int:
+        """Events that are not among the lines, though nobody left them out."""
+        return self.counters.refused + (0 if self.reader_left else self.unread)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether each call is accounted for."""
+        complete = self.unread == 0 or (self.unread > 0 and not self.drained)
+        by_cpu = sum(count for _cpu, count in self.refused_cpus)
+        return (
+            complete
+            and self.reported <= self.counters.refused
+            and by_cpu in (0, self.counters.refused)
+        )
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether --strict fails: calls are missing, for whatever reason."""
+        return bool(self.lost or self.counters.unreadable or self.missed)
 
 
 def tell(account: Account, function: str, console: Console) -> bool:
     """Prints the summary; returns whether the account adds up."""
-    counters, delivered, reported, duration_ns, reader_left, drained = account
-    seconds = duration_ns / 1e9
-    unread = counters.sent - delivered
-    lost = counters.refused + (0 if reader_left else unread)
-    rate = delivered / seconds if seconds else 0.0
-    console.info(f"{delivered} events, {lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s")
-    if lost:
-        console.error(
-            f"{lost} events were lost: {counters.refused} found the buffer full, "
-            f"{lost - counters.refused} were not read in time. Narrow the trace with -p, "
-            "give them more room with --buffer, or write to a file rather than to a terminal."
-        )
-    elif not delivered:
-        console.info(_why_nothing(function, counters))
-    complete = unread == 0 or (unread > 0 and not drained)
-    if not complete or reported > counters.refused:
+    counters, delivered = account.counters, account.delivered
+    if not account.adds_up:
         console.error(
             f"The accounts do not add up: {counters}, delivered={delivered}, "
-            f"reported lost={reported}. Do not trust this trace; please report it."
+            f"reported lost={account.reported}, by CPU={dict(account.refused_cpus)}. "
+            "Do not trust this trace; please report it."
         )
-        return False
-    return True
+    if account.lost:
+        console.error(
+            f"{account.lost} events were lost: {counters.refused} found the buffer full"
+            f"{_by_cpu(account.refused_cpus)}, {account.lost - counters.refused} were not read in "
+            "time. Narrow the trace with -p, give them more room with --buffer, or write to a file "
+            "rather than to a terminal."
+        )
+    if counters.unreadable:
+        console.error(
+            f"{counters.unreadable} calls were left out since what --filter asks for could not be "
+            "read: its page was not in memory yet, or the pointer was wrong."
+        )
+    if account.missed:
+        console.error(
+            f"{account.missed} calls were missed by the kernel: the function was called within "
+            "another probe, or by too many at once."
+        )
+    if not delivered and not account.lost:
+        console.info(_why_nothing(function, counters))
+    missed = "this kernel does not tell" if account.missed is None else str(account.missed)
+    unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
+    unread = f"{account.unread} not read, " if account.unread else ""
+    console.info(
+        f"{counters.seen} calls seen: {counters.filtered} filtered, {unreadable}{delivered} "
+        f"delivered, {unread}{counters.refused} lost in the buffer; missed by the kernel: {missed}"
+    )
+    seconds = account.duration_ns / 1e9
+    rate = delivered / seconds if seconds else 0.0
+    console.info(
+        f"{delivered} events, {account.lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
+    )
+    return account.adds_up
+
+
+def exit_status(account: Account, *, strict: bool) -> int:
+    """The exit status of a trace that ended so. Args: strict: any loss fails it."""
+    if not account.adds_up:
+        return 1
+    return 3 if strict and account.incomplete else 0
+
+
+#: CPUs that are named at most, those that lost most.
+_MOST_CPUS = 8
+
+
+def _by_cpu(refused: tuple[tuple[int, int], ...]) -> str:
+    """Where events were lost, as " (CPU 0: 5, CPU 3: 1)"."""
+    if not refused:
+        return ""
+    most = sorted(refused, key=lambda pair: -pair[1])[:_MOST_CPUS]
+    named = ", ".join(f"CPU {cpu}: {count}" for cpu, count in sorted(most))
+    more = len(refused) - len(most)
+    return f" ({named}, and {more} more)" if more else f" ({named})"
+
+
+class Losses:
+    """Tells of losses while they happen, at most once a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._events = 0
+        self._cpus: set[int] = set()
+        self._next = 0.0
+
+    def add(self, cpu: int, events: int) -> None:
+        """Takes a report; it is told by tell()."""
+        self._events += events
+        self._cpus.add(cpu)
+
+    def tell(self, now: float) -> None:
+        """Tells what came since the last time, if that is a second ago. Args: now: seconds."""
+        if not self._events or now < self._next:
+            return
+        cpus = sorted(self._cpus)
+        where = f"CPU {cpus[0]}" if len(cpus) == 1 else f"{len(cpus)} CPUs"
+        self._console.warning(
+            f"{self._events} events lost on {where}: they come faster than they are read"
+        )
+        self._events, self._next = 0, now + 1
+        self._cpus.clear()
 
 
 def _why_nothing(function: str, counters: Counters) -> str:
-    if counters.filtered:
-        calls = f"{function} was called {counters.filtered} times"
-        return f"No event: {calls}, always by a process that is left out (-p, or ebpf-tool itself)."
+    if counters.seen:
+        calls = f"{function} was called {counters.seen} times"
+        return (
+            f"No event: {calls}, and each call is left out by the options, or is ebpf-tool's own."
+        )
     return (
         f"No event: {function} was not called. Callers that the compiler inlined it into do not "
         "count, and another function may do the work: try one of its callers."
     )
 
 
-def read_counters(counters: Map[Any, Any]) -> Counters:
-    """The sum of the CPUs' counters."""
+def read_counters(counters: Map[Any, Any]) -> list[Counters]:
+    """Each CPU's counters, in the order of the CPUs' numbers."""
     layout = struct.Struct("=4Q")
     if counters.value_size != layout.size:
         reason = f"its values have {counters.value_size} bytes, not {layout.size}"
         raise BpfError(f"read map {counters.name}", None, reason)
-    rows = [layout.unpack(value) for value in counters.lookup_percpu(bytes(4))]
+    return [Counters(*layout.unpack(value)) for value in counters.lookup_percpu(bytes(4))]
+
+
+def total(rows: list[Counters]) -> Counters:
+    """The sum of the CPUs' counters."""
     return Counters(*(sum(column) for column in zip(*rows)))
+
+
+def refused_cpus(rows: list[Counters]) -> tuple[tuple[int, int], ...]:
+    """Each CPU that lost events in its buffer, and how many: see Account."""
+    return tuple((cpu, row.refused) for cpu, row in enumerate(rows) if row.refused)

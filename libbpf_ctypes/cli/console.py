@@ -7,11 +7,15 @@ import logging
 import os
 import sys
 import time
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import BpfError
 from ..log import logger as libbpf_logger
 from .output import Output, OutputClosedError
 from .text import escape
+
+if TYPE_CHECKING:
+    from .status import Status
 
 #: Seconds that a message may wait for a stopped terminal or a full pipe.
 _PATIENCE = 0.05
@@ -35,10 +39,15 @@ class _LogHandler(logging.Handler):
 
 
 class Console:
-    """Messages on stderr. A stderr that is gone, or stopped, does not hold up the trace."""
+    """Messages on stderr. A stderr that is gone, or stopped, does not hold up the trace.
+
+    Attributes: also: where errors are told, too: for --json, which has them among its objects.
+    """
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self._quiet = quiet
+        self.also: Callable[[BpfError | str], None] | None = None
+        self._status: Status | None = None
         self._output: Output | None = None
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or no file
             self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
@@ -64,12 +73,58 @@ class Console:
     def error(self, text: str) -> None:
         """What went wrong; never silent."""
         self._print(f"[ERROR] {text}")
+        if self.also is not None:
+            self.also(text)
 
     def failure(self, error: BpfError) -> None:
         """An error of the library: what, why, what next."""
+        also, self.also = self.also, None
         self.error(escape(str(error)))
         if "PROG LOAD LOG" in error.log:
             self.error("The verifier's last lines:\n  " + "\n  ".join(_verifier_tail(error.log)))
+        self.also = also
+        if also is not None:
+            also(error)
+
+    def start_status(self, lines: Output, seconds: float) -> None:
+        """Shows a status line from here on, where it has a place; see status_for().
+
+        Args: lines: where the events go. seconds: how long the trace is to last.
+        """
+        from .status import same_terminal, status_for
+
+        if self._quiet or self._output is None:
+            return
+        self._status = status_for(lines.fd, seconds)
+        if self._status is not None:
+            self._output.around = self._status.around
+            if same_terminal(lines.fd, self._output.fd):
+                lines.around = self._status.around
+
+    def update_status(self, events: int, lost: int) -> None:
+        """Tells the status line how many events came, and how many are lost: often."""
+        if self._status is not None:
+            self._draw(self._status.update(events, lost))
+
+    def status_due(self) -> float | None:
+        """Seconds until update_status() must be called; None: there is no status line."""
+        return None if self._status is None else self._status.due()
+
+    def end_status(self) -> None:
+        """Takes the status line away."""
+        status, self._status = self._status, None
+        if status is not None:
+            self._draw(status.erase())
+
+    def _draw(self, text: str) -> None:
+        """Writes a piece of the status line, unless the terminal is stopped."""
+        output = self._output
+        if text and output is not None and not output.waiting():
+            around, output.around = output.around, None
+            with contextlib.suppress(OSError, ValueError, OutputClosedError):
+                output.add(text)
+                output.flush(time.monotonic() + _PATIENCE, force=True)
+            output.around = around
 
     def _print(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError, OutputClosedError):

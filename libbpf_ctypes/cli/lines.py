@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from . import usage
 from .text import Memo, WallClock, escape, format_boot
 
 if TYPE_CHECKING:
-    from ..events import SyscallEvent
+    from ..errors import BpfError
+    from ..events import CallEvent, SyscallEvent
+    from .account import Account
     from .argument import Argument
+    from .formats import ShownArgument
+    from .origin import Traced
+    from .style import Style
 
 _PID_MAX = 1 << 22
+
+#: On a terminal: columns of "[pid]" at first, of "comm:", of "function:" at most.
+_PID_WIDTH, _COMM_WIDTH, _FUNCTION_WIDTH = 7, 16, 24
 
 
 class LineOptions(NamedTuple):
@@ -22,49 +30,210 @@ class LineOptions(NamedTuple):
     show_tid: bool
     time: str
     raw_args: bool
+    fields: tuple[str, ...] = ()  # --fields; none: whole lines
+    json: bool = False
+    color: str = "auto"
 
 
 def read_line_options(words: dict[str, Any]) -> LineOptions:
     """The options in docopt's words. Raises: usage.UsageError."""
-    return LineOptions(
+    fields = words.get("--fields")
+    options = LineOptions(
         pid=usage.whole_number(words, "--pid", _PID_MAX) if words["--pid"] is not None else 0,
         show_tid=words["--show-tid"],
         time=usage.choice(words, "--time", ("ns", "boot", "wall")),
         raw_args=words["--raw-args"],
+        fields=() if fields is None else tuple(fields.split(",")),
+        json=bool(words.get("--json")),
+        color=usage.choice(words, "--color", COLORS) if words.get("--color") else "auto",
     )
+    if "" in options.fields:
+        example = "'--fields time,pid,comm,args'"
+        raise usage.UsageError(f"--fields takes names with commas between, as in {example}")
+    if options.fields and options.json:
+        raise usage.UsageError("--json prints all fields: give it or --fields")
+    return options
+
+
+COLORS = ("auto", "always", "never")
+
+
+class Formatter:
+    """Makes text of events. All that a formatter need not do does nothing here."""
+
+    def start(self) -> str:
+        """The text before the first event."""
+        return ""
+
+    def format(self, events: Iterable[Any]) -> str:
+        """The text of events, in whole lines."""
+        raise NotImplementedError
+
+    def lost(self, cpu: int, events: int) -> None:
+        """Takes a report of losses, made before the events that are formatted next."""
+
+    def error(self, error: BpfError | str) -> str:
+        """The text of an error, where errors belong among the events."""
+        return ""
+
+    def end(self, account: Account) -> str:
+        """The text behind the last event."""
+        return ""
+
+
+class Lines(Formatter):
+    """One line for each struct syscall_event, by the clock as it then is.
+
+    The events may be plain tuples, their names bytes: see Schema.flat().
+    """
+
+    def __init__(
+        self, options: LineOptions, argument: Argument, clock: WallClock, style: Style
+    ) -> None:
+        self._argument = f"{argument.label}="
+        self._values = Memo(argument.format)
+        self._callers = _Callers(options, style)
+        self._timestamp = time_format(options.time, clock)
+
+    def format(self, events: Iterable[SyscallEvent]) -> str:
+        callers, values, timestamp = self._callers, self._values, self._timestamp
+        argument = self._argument
+        return "".join(
+            [
+                f"{callers[pid, tid, comm]}{argument}{values[register]}, "
+                f"timestamp={timestamp(ns)}\n"
+                for pid, tid, register, ns, comm in events
+            ]
+        )
 
 
 def line_formatter(
     options: LineOptions, argument: Argument, clock: WallClock
 ) -> Callable[[Iterable[SyscallEvent]], str]:
-    """A function that makes lines of events, by the clock as it then is.
+    """A function that makes lines of struct syscall_events, as in a pipe or a file."""
+    from .style import PLAIN
 
-    The events may be plain tuples, their names bytes: see Schema.flat().
+    return Lines(options, argument, clock, PLAIN).format
+
+
+class CallLines(Formatter):
+    """One line for each struct call_event: all arguments that are shown, and its time.
+
+    Args: functions: of the trace. Their names are in the lines where there are several.
     """
-    from ..fields import decode_cstring  # not needed to read the options
 
-    values = Memo(argument.format)
+    def __init__(
+        self,
+        options: LineOptions,
+        functions: tuple[Traced, ...],
+        clock: WallClock,
+        style: Style,
+    ) -> None:
+        self._several = len(functions) > 1
+        self._callers = _Callers(options, style)
+        self._timestamp = time_format(options.time, clock)
+        self._arguments = Arguments(functions, raw=options.raw_args)
+        longest = max((len(escape(function.label)) for function in functions), default=0)
+        width = min(longest, _FUNCTION_WIDTH) + 1 if style.aligned else 0
+
+        def label(index: int) -> str:
+            name = label_of(functions, index)
+            blanks = " " * (width - len(name) - 1)
+            return f"{style.function(name)}:{blanks} "
+
+        self._labels = Memo(label)
+
+    def format(self, events: Iterable[CallEvent]) -> str:
+        callers, labels, arguments = self._callers, self._labels, self._arguments
+        timestamp, several = self._timestamp, self._several
+        lines = []
+        for event in events:
+            pid, tid, _register, ns, comm, function = event[:6]
+            if not pid and event.host_pid:
+                pid = tid = _ELSEWHERE
+            name = labels[function] if several else ""
+            shown = "".join([f"{label}={show(event)}, " for label, show in arguments[function]])
+            lines.append(f"{callers[pid, tid, comm]}{name}{shown}timestamp={timestamp(ns)}\n")
+        return "".join(lines)
+
+
+#: Makes text of an argument's value.
+Show = Callable[["CallEvent"], str]
+
+#: Stands for the process id of a process that the user's pid namespace does not have.
+_ELSEWHERE = -1
+
+
+class _Callers(Memo):
+    """ "[pid] comm: " by (pid, tid, comm), padded on a terminal."""
+
+    def __init__(self, options: LineOptions, style: Style) -> None:
+        from ..fields import decode_cstring  # not needed to read the options
+        from .style import pad
+
+        show_tid, process = options.show_tid, style.process
+        width = 2 * _PID_WIDTH - 1 if show_tid else _PID_WIDTH
+
+        def caller(key: tuple[int, int, str | bytes]) -> str:
+            nonlocal width
+            pid, tid, name = key
+            comm = escape(name if isinstance(name, str) else decode_cstring(name))
+            numbers = (pid, tid) if show_tid else (pid,)
+            who = "/".join("?" if number == _ELSEWHERE else str(number) for number in numbers)
+            who, comm = f"[{who}]", f"{comm}:"
+            if style.aligned:
+                if len(who) > width:
+                    self.clear()  # those that were made for narrower ones
+                    width = len(who)
+                who, comm = who.ljust(width), pad(comm, _COMM_WIDTH)
+            return process(f"{who} {comm}") + " "
+
+        super().__init__(caller)
+
+
+def time_format(time: str, clock: WallClock) -> Callable[[int], str]:
+    """How a time is printed under this --time. Returns: a function of nanoseconds."""
     formats: dict[str, Callable[[int], str]] = {
         "ns": str,
         "boot": format_boot,
         "wall": clock.format,
     }
-    timestamp = formats[options.time]
+    return formats[time]
 
-    def caller(key: tuple[int, int, str | bytes]) -> str:
-        pid, tid, name = key
-        comm = name if isinstance(name, str) else decode_cstring(name)
-        who = f"{pid}/{tid}" if options.show_tid else str(pid)
-        return f"[{who}] {escape(comm)}: {argument.label}="
 
-    callers = Memo(caller)
+def label_of(functions: tuple[Traced, ...], index: int) -> str:
+    """The name of a function by its place in the trace; a damaged event may name none."""
+    return escape(functions[index].label) if index < len(functions) else f"function {index}"
 
-    def format_events(events: Iterable[SyscallEvent]) -> str:
-        return "".join(
-            [
-                f"{callers[pid, tid, comm]}{values[register]}, timestamp={timestamp(ns)}\n"
-                for pid, tid, register, ns, comm in events
-            ]
-        )
 
-    return format_events
+class Arguments(dict[int, "list[tuple[str, Show]]"]):
+    """By a function's place in the trace: its arguments' names, and what makes their text."""
+
+    def __init__(self, functions: tuple[Traced, ...], *, raw: bool) -> None:
+        super().__init__()
+        self._functions, self._raw = functions, raw
+
+    def __missing__(self, index: int) -> list[tuple[str, Show]]:
+        functions = self._functions
+        arguments = functions[index].arguments if index < len(functions) else ()
+        found = [(argument.name, show(argument, raw=self._raw)) for argument in arguments]
+        self[index] = found
+        return found
+
+
+def show(argument: ShownArgument, *, raw: bool) -> Show:
+    """A function that makes text of an argument's value in an event.
+
+    Args: raw: a number is printed as it is, unsigned, whatever its type.
+    """
+    from .formats import format_value  # not needed to read the options
+
+    if argument.text >= 0:
+        return lambda event: format_value(argument, event)
+    words = Memo(str if raw else argument.words)
+    value, bit = argument.value, 1 << argument.value
+
+    def show_number(event: CallEvent) -> str:
+        return "<unreadable>" if event.unreadable & bit else words[event.values[value]]
+
+    return show_number

@@ -7,6 +7,7 @@ import os
 import select
 import stat
 import time
+from typing import Callable
 
 from ..errors import BpfError
 
@@ -28,13 +29,23 @@ class OutputClosedError(Exception):
 class Output:
     """A writer that a slow or stopped reader cannot hold up beyond a deadline.
 
-    Args: fd: where to write. encoding: of the reader; what it lacks is escaped.
+    Args:
+        fd: where to write.
+        encoding: of the reader; what it lacks is escaped.
+        immediate: lines do not wait for others, wherever they go.
+
+    Attributes:
+        fd: as given.
+        around: what the text of a terminal goes through as it is written; see Status.
     """
 
-    def __init__(self, fd: int, encoding: str = "utf-8") -> None:
+    def __init__(self, fd: int, encoding: str = "utf-8", *, immediate: bool = False) -> None:
+        self.fd = fd
+        self.around: Callable[[str], str] | None = None
         self._encoding = encoding
-        self._immediate = os.isatty(fd)
-        if self._immediate:
+        self._immediate = immediate
+        if os.isatty(fd):
+            self._immediate = True
             # A stopped terminal takes a part of a write, and blocks for the rest:
             # write through a non-blocking opening of our own (not if it is another user's).
             with contextlib.suppress(OSError):
@@ -66,9 +77,11 @@ class Output:
         Raises: OutputClosedError: nobody reads any more. BpfError: a full disk and the like.
         """
         if self._parts:
+            text = "".join(self._parts)
+            if self.around is not None:
+                text = self.around(text)
             # A lone surrogate cannot be here: names are escaped before.
-            text = "".join(self._parts).encode(self._encoding, "backslashreplace")
-            self._pending += text
+            self._pending += text.encode(self._encoding, "backslashreplace")
             self._parts.clear()
         if not (force or self._immediate or len(self._pending) >= _FULL or self.due() == 0.0):
             return
@@ -114,3 +127,18 @@ class Output:
     def unwritten(self) -> int:
         """Lines that were taken and not written."""
         return self._pending.count(b"\n") + sum(part.count("\n") for part in self._parts)
+
+
+def open_file(path: str) -> int:
+    """A descriptor to write to a file; what was in it is lost. Raises: BpfError."""
+    # Non-blocking: a FIFO that nobody reads must not keep us from a Ctrl-C.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o666)
+        os.set_blocking(fd, True)
+        return fd
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        reason = error.strerror or "" if isinstance(error, OSError) else str(error)
+        hint = "Name a file that can be written with -o."
+        raise BpfError(f"write to {path}", number, reason, hint=hint) from None

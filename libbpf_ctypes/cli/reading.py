@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..events import Counters, SyscallEvent
 from ..maps import Map
 from ..perf_buffer import PerfBuffer
-from .account import Account, read_counters, tell
+from .account import Account, read_counters, refused_cpus, tell, total
 from .argument import first_argument
 from .console import Console
 from .lines import line_formatter
@@ -74,13 +74,15 @@ class Events:
         stream = self._stream
         if not stream.reader_left:
             stream.drain()
+        rows = self._counted(counters)
         account = Account(
-            self._counted(counters),
+            total(rows),
             stream.delivered,
             self._buffer.lost,
             duration_ns,
             stream.reader_left,
             stream.drained,
+            refused_cpus(rows),
         )
         good = tell(account, self._options.function, self._console)
         if self._recorder is not None:
@@ -92,14 +94,14 @@ class Events:
             good = False
         return 0 if good else 1
 
-    def _counted(self, counters: Map[Any, Any]) -> Counters:
-        """The kernel's counters.
+    def _counted(self, counters: Map[Any, Any]) -> list[Counters]:
+        """The kernel's counters, each CPU's.
 
         An event is counted after it is sent, and a task that runs the program at a uprobe
         may be preempted in between: that one is waited for, a tenth of a second at most.
         """
         for _ in range(10):
-            if read_counters(counters).sent >= self._stream.delivered:
+            if total(read_counters(counters)).sent >= self._stream.delivered:
                 break
             time.sleep(0.01)
         return read_counters(counters)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Callable
 
-from .. import __version__, recording_format
 from ..errors import BpfError
-from ..events import SYSCALL_EVENT, SyscallEvent
+from ..events import SYSCALL_EVENT, CallEvent
 from ..recording import RecordingWriter
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, End, Header, layout_of, schema_of
+from ..recording_format import Clock, Header, layout_of
 from ..schema import Schema
 from .account import Account
 from .argument import Argument
 from .console import Console
+from .origin import here
+from .recorded import call_decoder, end_of, sample_decoder
 from .text import WallClock, escape
 
 
@@ -24,9 +24,11 @@ class Recorder:
 
     Args:
         path: the file; what was in it is lost.
-        function, pid, argument: of the trace.
+        function, pid: of the trace: what was asked for; 0: not just one process.
+        argument: of a trace of struct syscall_events.
         clock: the trace's; it goes by the recording's readings from here on,
             so that a replay prints the same dates.
+        calls: of a trace of struct call_events: its functions' records, and these events' schema.
 
     Attributes:
         failed: whether something could not be written.
@@ -39,16 +41,21 @@ class Recorder:
         path: str,
         function: str,
         pid: int,
-        argument: Argument,
+        argument: Argument | None,
         clock: WallClock,
         console: Console,
+        calls: tuple[list[dict[str, Any]], Schema[CallEvent]] | None = None,
     ) -> None:
         self._path, self._clock, self._console = path, clock, console
         self._lost: list[tuple[int, int]] = []
         self._reading = Clock(*clock.reading())
         clock.set(*self._reading)
-        header = make_header(function, pid, argument, self._reading)
-        self.decode = sample_decoder(header)
+        event = ("syscall_event", SYSCALL_EVENT)
+        if calls is not None:
+            event = ("call_event", calls[1].declaration)
+        header = make_header(function, pid, argument, self._reading, *event)
+        self.decode: Callable[[list[tuple[int, bytes]]], list[Any]]
+        self.decode = sample_decoder(header) if calls is None else call_decoder(header)
         self.failed = False
         # Non-blocking: a FIFO that nobody reads must not keep us from a Ctrl-C.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
@@ -57,6 +64,8 @@ class Recorder:
             self._fd = os.open(path, flags, 0o666)
             os.set_blocking(self._fd, True)
             self._writer = RecordingWriter(self._fd, header)
+            if calls is not None:
+                self._writer.add_functions(calls[0])
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
@@ -88,9 +97,7 @@ class Recorder:
             return
         try:
             self._write_lost()
-            counters, delivered, reported, duration, reader_left, drained = account
-            account_of = (counters.seen, counters.filtered, counters.sent, counters.refused)
-            self._writer.end(End(delivered, reported, *account_of, duration, reader_left, drained))
+            self._writer.end(end_of(account))
             self.close()
         except OSError as error:
             self._fail(error)
@@ -114,71 +121,32 @@ class Recorder:
             os.close(fd)
 
 
-def make_header(function: str, pid: int, argument: Argument, clock: Clock) -> Header:
-    """The header of a recording made here and now."""
-    byte_order, size, fields = layout_of(SYSCALL_EVENT)
-    machine = os.uname()
-    kind = argument.type
-    recorded = RecordedArgument(argument.name)
-    if kind is not None:
-        recorded = RecordedArgument(
-            argument.name, True, kind.kind, kind.name, kind.size, kind.signed, kind.is_bool
-        )
+def make_header(
+    function: str, pid: int, argument: Argument | None, clock: Clock, event: str, layout: Any
+) -> Header:
+    """The header of a recording made here and now. Args: event, layout: of the samples."""
+    byte_order, size, fields = layout_of(layout)
+    origin = here()
+    recorded = RecordedArgument()
+    if argument is not None:
+        recorded = RecordedArgument(argument.name)
+        kind = argument.type
+        if kind is not None:
+            recorded = RecordedArgument(
+                argument.name, True, kind.kind, kind.name, kind.size, kind.signed, kind.is_bool
+            )
     return Header(
-        tool_version=__version__,
+        tool_version=origin.tool_version,
         function=function,
         pid=pid,
-        machine=machine.machine,
+        machine=origin.machine,
         byte_order=byte_order,
-        kernel_release=machine.release,
-        host_name=machine.nodename,
-        boot_id=_boot_id(),
+        kernel_release=origin.kernel_release,
+        host_name=origin.host_name,
+        boot_id=origin.boot_id,
         clock=clock,
         argument=recorded,
-        event="syscall_event",
+        event=event,
         size=size,
         fields=fields,
     )
-
-
-def _boot_id() -> str:
-    """The number of this boot: timestamps of one boot can be compared. "" where it is unknown."""
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return ""
-    return text.strip()
-
-
-#: The kinds of fields that a line is made of.
-_KINDS = {
-    **dict.fromkeys(("pid", "tid", "syscall_nr", "timestamp_ns"), recording_format.INTEGER),
-    "comm": recording_format.TEXT,
-}
-
-
-def sample_decoder(header: Header) -> Callable[[list[tuple[int, bytes]]], list[SyscallEvent]]:
-    """A function that decodes a recording's samples.
-
-    Args: header: of the recording; its events have SyscallEvent's fields, in
-        any order, and may have more.
-
-    Raises: BpfError: they have not. The function raises DecodeError for a
-        sample of another size.
-    """
-    kinds = {field.name: field.kind for field in header.fields}
-    missing = [name for name, kind in _KINDS.items() if kinds.get(name) != kind]
-    if missing:
-        reason = f"its events have no {', '.join(missing)}, or of another kind"
-        hint = "It is a recording of another tool's events: docs/recording-format.md reads any."
-        raise BpfError("replay the recording", None, reason, hint=hint)
-    schema: Schema[Any] = schema_of(header)
-    decode = schema.decode
-    if schema.record._fields == SyscallEvent._fields:
-        return lambda samples: [decode(data) for _cpu, data in samples]
-
-    def pick(data: bytes) -> SyscallEvent:
-        event = decode(data)
-        return SyscallEvent(*(getattr(event, name) for name in SyscallEvent._fields))
-
-    return lambda samples: [pick(data) for _cpu, data in samples]

@@ -11,15 +11,27 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ..btf import Kind, Type
 from ..errors import BpfError
-from ..events import Counters
 from ..recording import RecordingReader
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, End, Lost, Samples
-from .account import Account, tell
+from ..recording_format import Clock, End, Functions, Lost, Samples
+from .account import exit_status, tell
 from .argument import Argument, shown
 from .console import Console
-from .lines import LineOptions, line_formatter, read_line_options
-from .recorder import sample_decoder
+from .formatters import call_formatter
+from .lines import Formatter, LineOptions, Lines, read_line_options
+from .origin import Origin
+from .output import open_file
+from .recorded import (
+    Decode,
+    account_of,
+    as_calls,
+    call_decoder,
+    is_of_calls,
+    plain_function,
+    sample_decoder,
+    traced_functions,
+)
+from .style import style_of
 from .text import WallClock, escape
 
 
@@ -28,12 +40,20 @@ class Options(NamedTuple):
 
     file: str
     lines: LineOptions
+    output: str | None
+    strict: bool
     quiet: bool
 
 
 def read_options(words: dict[str, Any]) -> Options:
     """The options in docopt's words. Raises: usage.UsageError."""
-    return Options(words["FILE"], read_line_options(words), words["--quiet"])
+    return Options(
+        words["FILE"],
+        read_line_options(words),
+        words.get("--output"),
+        bool(words.get("--strict")),
+        words["--quiet"],
+    )
 
 
 def run(words: dict[str, Any]) -> int:
@@ -68,35 +88,65 @@ class _Replay:
         self._options = options
         self._console = console
         self._reader = reader
+        self._functions: list[dict[str, Any]] = []
         self._read = self._printed = self._lost = 0
+        self._clock = WallClock()
+        self._clock.set(*reader.header.clock)
+        self._fd = _lines_fd(options.output)
+        self._encoding = sys.stdout.encoding if options.output is None else "utf-8"
 
     def run(self) -> int:
-        lines = self._options.lines
-        if sys.stdout is None:
-            raise BpfError("write the output", None, "stdout is closed", hint="Leave it open.")
         self._introduce()
-        clock = WallClock()
-        clock.set(*self._reader.header.clock)
-        argument = recorded_argument(self._reader.header.argument, raw=lines.raw_args)
-        format_events = line_formatter(lines, argument, clock)
-        decode = sample_decoder(self._reader.header)
+        lines = self._options.lines
+        formatter: Formatter | None = None
         end: End | None = None
         for item in self._reader:
+            if isinstance(item, Functions):
+                self._functions += item.functions
+                continue
+            if formatter is None:
+                formatter, decode = self._begin()
             if isinstance(item, Samples):
                 events = decode(item.samples)
                 self._read += len(events)
                 if lines.pid:
                     events = [event for event in events if event.pid == lines.pid]
                 self._printed += len(events)
-                _write(format_events(events))
+                self._write(formatter.format(events))
             elif isinstance(item, Clock):
-                clock.set(*item)
+                self._clock.set(*item)
             elif isinstance(item, Lost):
                 self._lost += item.events
+                formatter.lost(*item)
             else:
                 end = item  # not the end of the loop: the reader looks whether more follows
+        assert formatter is not None
         assert end is not None  # a recording without end raises
-        return self._account(end)
+        return self._account(end, formatter)
+
+    def _begin(self) -> tuple[Formatter, Decode]:
+        """What makes text of the events, and of what is before them; all functions are read."""
+        header, lines = self._reader.header, self._options.lines
+        style = style_of(lines.color, self._fd)
+        argument = recorded_argument(header.argument, raw=lines.raw_args)
+        if is_of_calls(header):
+            functions, decode = traced_functions(self._functions, header), call_decoder(header)
+        elif lines.json or lines.fields:
+            functions, decode = (plain_function(header.function, argument),), as_calls(header)
+        else:
+            return Lines(lines, argument, self._clock, style), sample_decoder(header)
+        origin = Origin(
+            header.tool_version,
+            header.host_name,
+            header.machine,
+            header.kernel_release,
+            header.boot_id,
+        )
+        formatter = call_formatter(lines, functions, self._clock, style, origin)
+        self._write(formatter.start())
+        if lines.json:
+            self._console.also = lambda error: self._write(formatter.error(error))
+        return formatter, decode
 
     def _introduce(self) -> None:
         """Says where the lines come from."""
@@ -110,19 +160,32 @@ class _Replay:
             )
         )
 
-    def _account(self, end: End) -> int:
+    def _account(self, end: End, formatter: Formatter) -> int:
         """Tells what the live command told at its end."""
         if self._options.lines.pid:
             self._console.info(
                 f"{self._printed} of the {self._read} recorded events are of process "
                 f"{self._options.lines.pid}; the rest of this account is of all of them"
             )
-        counters = Counters(end.filtered, end.sent, end.refused)
-        account = Account(
-            counters, self._read, self._lost, end.duration_ns, end.reader_left, end.drained
-        )
-        function = escape(self._reader.header.function)
-        return 0 if tell(account, function, self._console) else 1
+        account = account_of(end, self._read, self._lost)
+        good = tell(account, escape(self._reader.header.function), self._console)
+        self._write(formatter.end(account))
+        return exit_status(account, strict=self._options.strict) if good else 1
+
+    def _write(self, text: str) -> None:
+        """Writes whole lines, as the live command encodes them."""
+        rest = memoryview(text.encode(self._encoding, "backslashreplace"))
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+
+def _lines_fd(path: str | None) -> int:
+    """Where the lines go: a file, or stdout."""
+    if path is not None:
+        return open_file(path)
+    if sys.stdout is None:
+        raise BpfError("write the output", None, "stdout is closed", hint="Leave it open.")
+    return sys.stdout.fileno()
 
 
 def recorded_argument(recorded: RecordedArgument, *, raw: bool) -> Argument:
@@ -135,10 +198,3 @@ def recorded_argument(recorded: RecordedArgument, *, raw: bool) -> Argument:
             known = Kind(recorded.kind)
         kind = Type(known, recorded.type_name, recorded.size, recorded.signed, recorded.is_bool)
     return shown(recorded.name, kind, raw=raw)
-
-
-def _write(text: str) -> None:
-    """Writes whole lines to stdout, as the live command encodes them."""
-    rest = memoryview(text.encode(sys.stdout.encoding, "backslashreplace"))
-    while rest:
-        rest = rest[os.write(sys.stdout.fileno(), rest) :]

@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # run as a script
 
 from libbpf_ctypes import recording_format as form
 from libbpf_ctypes.cli.lines import LineOptions, line_formatter
-from libbpf_ctypes.cli.recorder import sample_decoder
+from libbpf_ctypes.cli.recorded import sample_decoder
 from libbpf_ctypes.cli.replay import recorded_argument
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.errors import BpfError

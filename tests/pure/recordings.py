@@ -56,6 +56,7 @@ def write(head: Header, items: Iterable[Item]) -> bytes:
             elif isinstance(item, Clock):
                 writer.set_clock(item)
             else:
+                assert isinstance(item, End)
                 writer.end(item)
         assert writer.offset == os.lseek(fd, 0, os.SEEK_CUR)
         return os.pread(fd, writer.offset, 0)

@@ -1,0 +1,268 @@
+"""``--json``: one JSON object per line. docs/json.md and docs/json-schema.json describe them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from json.encoder import encode_basestring_ascii as quoted  # with its quotes, in plain ASCII
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BpfError
+from .formats import ShownArgument, is_cut, is_readable, text_of
+from .lines import Formatter
+from .text import Memo, WallClock
+
+if TYPE_CHECKING:
+    from ..events import CallEvent
+    from .account import Account
+    from .lines import LineOptions
+    from .origin import Origin, Traced
+
+#: Of the objects. It changes where what is there changes its meaning, not where more comes.
+VERSION = 1
+
+#: Losses are told so often at most, by the events' times.
+_LOSS_NS = 10**9
+
+
+def _line(kind: str, **fields: Any) -> str:
+    return json.dumps({"type": kind, **fields}, separators=(",", ":")) + "\n"
+
+
+def error_record(error: BpfError | str) -> str:
+    """The object of an error. It carries the version: it may be the only one."""
+    if isinstance(error, str):
+        return _line("error", version=VERSION, message=_text(error))
+    return _line(
+        "error",
+        version=VERSION,
+        message=_text(str(error)),
+        operation=_text(error.operation),
+        errno=error.errno,
+        hint=_text(error.hint),
+    )
+
+
+def _text(text: str) -> str:
+    """TEXT with U+FFFD for each byte that is not UTF-8: JSON has no place for them."""
+    if text.isascii():
+        return text
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+class JsonLines(Formatter):
+    """An object for each struct call_event, and for all else that a trace has to tell."""
+
+    def __init__(
+        self,
+        options: LineOptions,
+        functions: tuple[Traced, ...],
+        clock: WallClock,
+        origin: Origin,
+    ) -> None:
+        self._raw, self._functions = options.raw_args, functions
+        self._clock, self._origin = clock, origin
+        self._heads = Memo(self._head)
+        self._processes = Memo(_process)
+        self._arguments: dict[int, list[_Argument]] = {}
+        self._losses: dict[int, int] = {}
+        self._next_loss = 0
+
+    def start(self) -> str:
+        functions = [
+            {
+                "name": _text(function.label),
+                "symbol": _text(function.symbol),
+                "module": _text(function.module),
+                "args": [
+                    {"name": name, "type": _text(argument.type)}
+                    for name, argument in _by_name(function.arguments)
+                ],
+            }
+            for function in self._functions
+        ]
+        origin = self._origin
+        return _line(
+            "header",
+            version=VERSION,
+            tool=_text(f"ebpf-tool {origin.tool_version}"),
+            host=_text(origin.host_name),
+            boot_id=_text(origin.boot_id),
+            kernel=_text(origin.kernel_release),
+            machine=_text(origin.machine),
+            functions=functions,
+        )
+
+    def format(self, events: Iterable[CallEvent]) -> str:
+        if not self._losses:
+            return "".join(map(self._event, events))
+        parts = []
+        for event in events:
+            if self._losses and event.timestamp_ns >= self._next_loss:
+                self._next_loss = event.timestamp_ns + _LOSS_NS
+                parts.append(self._take_losses())
+            parts.append(self._event(event))
+        return "".join(parts)
+
+    def lost(self, cpu: int, events: int) -> None:
+        self._losses[cpu] = self._losses.get(cpu, 0) + events
+
+    def _take_losses(self) -> str:
+        losses, self._losses = self._losses, {}
+        return _line("lost", events=sum(losses.values()), cpus=_by_cpu(losses))
+
+    def error(self, error: BpfError | str) -> str:
+        return error_record(error)
+
+    def end(self, account: Account) -> str:
+        before = self._take_losses() if self._losses else ""
+        counters = account.counters
+        return before + _line(
+            "summary",
+            seen=counters.seen,
+            filtered=counters.filtered,
+            unreadable=counters.unreadable,
+            delivered=account.delivered,
+            lost=account.lost,
+            lost_in_buffer=counters.refused,
+            lost_cpus=_by_cpu(dict(account.refused_cpus)),
+            missed=account.missed,
+            duration_ns=account.duration_ns,
+            adds_up=account.adds_up,
+        )
+
+    def _event(self, event: CallEvent) -> str:
+        ns = event.timestamp_ns
+        arguments = self._arguments.get(event.function)
+        if arguments is None:
+            arguments = self._make(event.function)
+        fields = ",".join([argument.field(event) for argument in arguments])
+        notes = _notes(event, arguments)
+        return (
+            f'{self._heads[event.function]}{_number(event.cpu)},"timestamp_ns":{ns},'
+            f'"time":"{self._clock.format(ns)}",'
+            f"{self._processes[event[:2] + event[4:5] + event[7:14]]},"
+            f'"args":{{{fields}}}{notes}}}\n'
+        )
+
+    def _head(self, index: int) -> str:
+        known = index < len(self._functions)
+        name = self._functions[index].label if known else f"function {index}"
+        return f'{{"type":"event","function":{quoted(_text(name))},"cpu":'
+
+    def _make(self, index: int) -> list[_Argument]:
+        known = index < len(self._functions)
+        arguments = self._functions[index].arguments if known else ()
+        named = _by_name(arguments)
+        made = self._arguments[index] = [_Argument(*pair, self._raw) for pair in named]
+        return made
+
+
+def _by_name(arguments: tuple[ShownArgument, ...]) -> list[tuple[str, ShownArgument]]:
+    """Arguments with their keys: what is shown a second time, in another format, is "name:2"."""
+    found: dict[str, ShownArgument] = {}
+    for argument in arguments:
+        name = key = _text(argument.name)
+        number = 1
+        while key in found:
+            number += 1
+            key = f"{name}:{number}"
+        found[key] = argument
+    return list(found.items())
+
+
+class _Argument:
+    """How an argument becomes JSON: its parts of an object, with its name."""
+
+    def __init__(self, name: str, argument: ShownArgument, raw: bool) -> None:
+        self._argument = argument
+        self.name = name = quoted(name)
+        number = int if raw else argument.number
+
+        def words(value: int) -> str:
+            """What a line has, where it says more than the number does."""
+            shown = str(value) if raw else argument.words(value)
+            same = shown == json.dumps(number(value)).strip('"')
+            return "" if same else f"{name}:{quoted(_text(shown))}"
+
+        self._fields = Memo(lambda value: f"{name}:{json.dumps(number(value))}")
+        self._words = Memo(words)
+
+    def field(self, event: CallEvent) -> str:
+        """Its value; null for a NULL text, and for what could not be read."""
+        argument = self._argument
+        if not is_readable(argument, event):
+            return f"{self.name}:null"
+        if argument.text < 0:
+            return self._fields[event.values[argument.value]]
+        text = text_of(argument, event)
+        return f"{self.name}:null" if text is None else f"{self.name}:{quoted(_text(text))}"
+
+    def words(self, event: CallEvent) -> str:
+        """The name of the number; "" where it has none."""
+        argument = self._argument
+        if argument.text >= 0 or not is_readable(argument, event):
+            return ""
+        return self._words[event.values[argument.value]]
+
+    def unreadable(self, event: CallEvent) -> str:
+        """Its name, if it could not be read."""
+        return "" if is_readable(self._argument, event) else self.name
+
+    def cut(self, event: CallEvent) -> str:
+        """Its name, if it is a text that was longer."""
+        return self.name if is_cut(self._argument, event) else ""
+
+    def bytes(self, event: CallEvent) -> str:
+        """The bytes of a text that is not UTF-8, in hex; "" for any other."""
+        argument = self._argument
+        if argument.text < 0 or not is_readable(argument, event):
+            return ""
+        raw = _bytes(text_of(argument, event) or "")
+        return f"{self.name}:{raw}" if raw else ""
+
+
+def _notes(event: CallEvent, arguments: list[_Argument]) -> str:
+    """What is to be said of some events only."""
+    comm = _bytes(event.comm)
+    notes = [f',"comm_bytes":{comm}'] if comm else []
+    for name, brackets, parts in (
+        ("words", "{}", [argument.words(event) for argument in arguments]),
+        ("unreadable", "[]", [argument.unreadable(event) for argument in arguments]),
+        ("cut", "[]", [argument.cut(event) for argument in arguments]),
+        ("args_bytes", "{}", [argument.bytes(event) for argument in arguments]),
+    ):
+        if any(parts):
+            notes.append(f',"{name}":{brackets[0]}{",".join(filter(None, parts))}{brackets[1]}')
+    return "".join(notes)
+
+
+def _bytes(text: str) -> str:
+    """The bytes of a text in hex, quoted; "" where they are UTF-8."""
+    if text.isascii():
+        return ""
+    raw = text.encode("utf-8", "surrogateescape")
+    return f'"{raw.hex()}"' if any("\udc80" <= character <= "\udcff" for character in text) else ""
+
+
+def _number(number: int | None) -> str:
+    return "null" if number is None else str(number)
+
+
+def _process(key: tuple[Any, ...]) -> str:
+    """Who called, by what _event() takes out of an event."""
+    pid, tid, comm, uid, gid, host_pid, host_tid, ns_pid, ns_tid, cgroup = key
+    if not pid and host_pid:  # the user's pid namespace does not have it
+        pid = tid = None
+    if not ns_pid:  # not asked for, or not known
+        ns_pid = ns_tid = None
+    numbers = {
+        "uid": uid, "gid": gid, "host_pid": host_pid, "host_tid": host_tid,
+        "ns_pid": ns_pid, "ns_tid": ns_tid, "cgroup": cgroup,
+    }  # fmt: skip
+    rest = ",".join(f'"{name}":{_number(number)}' for name, number in numbers.items())
+    return f'"pid":{_number(pid)},"tid":{_number(tid)},"comm":{quoted(_text(comm))},{rest}'
+
+
+def _by_cpu(losses: dict[int, int]) -> dict[str, int]:
+    return {str(cpu): count for cpu, count in sorted(losses.items())}
