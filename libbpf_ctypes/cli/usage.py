@@ -12,6 +12,7 @@ from .text import escape
 COMMANDS = {
     "kprobe": ("the name of a function", "one function", 1, "vfs_read"),
     "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
+    "doctor": ("", "no name", 0, ""),
     "schema": ("the name of an object file", "one object file and one struct", 2, "tool.bpf.o"),
     "skeleton": ("the name of an object file", "one object file", 1, "tool.bpf.o"),
 }
@@ -28,10 +29,14 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
     """
     if {"-h", "--help"} & set(words):
         _print_help(doc)
+    found: dict[str, Any]
+    if words in (["doctor"], ["doctor", "--json"]):  # which tells of a docopt that is missing
+        found = dict.fromkeys([*COMMANDS, "--version"], False)
+        return {**found, "doctor": True, "--json": len(words) > 1}
     import docopt  # what --help does without
 
     try:
-        found: dict[str, Any] = docopt.docopt(doc, words, default_help=False)
+        found = docopt.docopt(doc, words, default_help=False)
     except docopt.DocoptExit:
         # docopt's complaint is its whole usage text, or its inner state.
         raise UsageError(_diagnose(doc, words)) from None
@@ -173,7 +178,7 @@ def _diagnose(doc: str, words: list[str]) -> str:
     if foreign:
         return f"{command} takes no option {foreign[0]}"
     what, takes, most, example = COMMANDS[command]
-    if len(plain) == 1:
+    if len(plain) == 1 and what:
         return f"{command} needs {what}, as in 'ebpf-tool {command} {example}'"
     if len(plain) > 1 + most:
         return f"{command} takes {takes}, and {' '.join(plain[1 + most :])!r} is one too many"

@@ -100,6 +100,10 @@ ORDER = [
     "cli.attaching",
     "cli.list",
     "cli.cgroup",
+    "cli.checks",
+    "cli.kernel_checks",
+    "cli.trial",
+    "cli.doctor",
     "cli.source",
     "cli.schema",
     "cli.skeleton",
@@ -216,6 +220,7 @@ def test_only_the_schema_needs_construct_and_only_usage_docopt(path: Path) -> No
     schemas = ("fields", "codec", "builder", "declare", "schema", "testing")
     allowed = {name: {"construct"} for name in schemas}
     allowed |= {"events": {"construct"}, "cli.usage": {"docopt"}}
+    allowed |= {"cli.checks": {"construct", "docopt"}}  # which looks whether they are there
     allowed |= {name: {"construct"} for name in ("recording_format", "recording")}
     outside = set()
     for node in imports(ast.parse(path.read_text(encoding="utf-8"))):
