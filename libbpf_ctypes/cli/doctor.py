@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from .. import __version__
 from .checks import NEEDED, Check, look_at_command
 from .kernel_checks import look_at_kernel
+from .origin import here
 from .text import escape
 from .trial import STEPS, try_out
 
-#: Of the report that --json prints: a number that changes when a reader must.
+#: Of the object that --json prints; it changes where what is there changes its meaning.
 VERSION = 1
 
 _GROUPS = {
@@ -37,7 +38,9 @@ def run(words: dict[str, Any]) -> int:
     checks = [*look_at_command(), *look_at_kernel()]
     missing = [check.name for check in checks if check.name in _FOR_TRIAL and not check.answer]
     checks = _settled([*checks, *try_out(" and ".join(missing))])
-    print(_as_json(checks) if words["--json"] else _as_text(checks), flush=True)
+    text = _as_json(checks) if words["--json"] else _as_text(checks)
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     return 0 if _works(checks) else 1
 
 
@@ -66,24 +69,28 @@ def _as_json(checks: list[Check]) -> str:
     """One object, in one line: docs/json.md tells what is in it."""
     import json
 
-    machine = os.uname()
+    tool, host, machine, release, boot_id = here()
     report = {
+        "type": "doctor",
         "version": VERSION,
-        "tool": __version__,
-        "host": machine.nodename,
-        "kernel": machine.release,
-        "machine": machine.machine,
+        "tool": f"ebpf-tool {tool}",
+        "host": host,
+        "boot_id": boot_id,
+        "kernel": release,
+        "machine": machine,
         "uid": os.geteuid(),
         "works": _works(checks),
         "checks": [{**check._asdict(), "needed": _is_needed(check)} for check in checks],
     }
-    return json.dumps(report)
+    # A path may hold bytes that are not UTF-8, for which JSON has no place.
+    text = json.dumps(report, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return json.dumps(json.loads(text.decode("utf-8", "replace")), separators=(",", ":"))
 
 
 def _as_text(checks: list[Check]) -> str:
     width = min(shutil.get_terminal_size((80, 24)).columns, _MAX_WIDTH)
-    machine = os.uname()
-    lines = [f"ebpf-tool {__version__} on Linux {machine.release}, {machine.machine}"]
+    tool, _host, machine, release, _boot_id = here()
+    lines = [f"ebpf-tool {tool} on Linux {release}, {machine}"]
     given: list[str] = []
     group = ""
     for check in checks:

@@ -119,3 +119,11 @@ def test_another_docopt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "docopt", Old)
     assert checks._docopt().answer is False
     assert checks._docopt().detail == "docopt 0.6.2 is not docopt-ng"
+
+
+def test_bytes_that_are_no_text() -> None:
+    odd = Check("command", "object", True, "/a\udcff/b", value="/a\udcff/b")
+    line = doctor._as_json([odd])
+    assert line.isascii()
+    assert json.loads(line)["checks"][0]["value"] == "/a\ufffd/b"
+    assert r"/a\xff/b" in doctor._as_text([odd])

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from libbpf_ctypes import features, introspection, kernel, library_path, library_version
+from libbpf_ctypes import features, kernel, library_path, library_version
 from libbpf_ctypes.cli.cgroup import cgroup_root, find_cgroup
 from libbpf_ctypes.cli.trial import STEPS
 
-from ..pure.helpers import run_python, run_tool
+from ..pure.helpers import ROOT, run_python, run_tool
+from ..pure.json_schema import violations
 from ..reports import SCRIPT, Report, reports
 
 SITUATIONS = [
@@ -202,14 +203,18 @@ def test_the_text_says_the_same() -> None:
 def test_the_report_is_one_line_of_json() -> None:
     done = run_tool("doctor", "--json")
     assert done.stdout.count("\n") == 1
-    assert json.loads(done.stdout)["tool"] in run_tool("--version").stdout
+    assert json.loads(done.stdout)["tool"] == run_tool("--version").stdout.splitlines()[0]
 
 
-def test_nothing_stays() -> None:
-    before = {program.id for program in introspection.programs()}
-    run_tool("doctor")
-    names = [p.name for p in introspection.programs() if p.id not in before]
-    assert not [name for name in names if name.startswith(("syscall_kprobe", "call_kprobe"))]
+def test_the_report_is_as_documented(told: dict[str, Report]) -> None:
+    schema = json.loads((ROOT / "docs" / "json-schema.json").read_text(encoding="utf-8"))
+    for report in told.values():
+        assert violations(report.all, schema, schema) == []
+        assert violations({**report.all, "checks": [{}]}, schema, schema)
+    page = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+    table = page.partition("| `group` | `name` |")[2]
+    names = " ".join(line.split("|")[2] for line in table.splitlines()[2:])
+    assert re.findall("`(.*?)`", names) == list(told["root"].checks)
 
 
 def test_a_cgroup_is_found(cgroup: Path) -> None:
