@@ -93,6 +93,9 @@ def _object() -> Check:
 
 
 def _capabilities() -> Check:
+    if not _lines(Path("/proc/self/status")):
+        advice = "'mount -t proc proc /proc' first."
+        return Check("privileges", "capabilities", None, "/proc is not mounted", advice)
     missing = kernel.missing_capabilities()
     user = f"user {os.geteuid()}"
     if missing:
@@ -162,17 +165,18 @@ def reason(error: BpfError) -> str:
 
 def advice_for(error: BpfError) -> str:
     """What to do, unless an earlier check has told it."""
-    told = isinstance(error, LibraryError) or (
-        error.errno in (errno.EPERM, errno.EACCES) and not _capabilities().answer
-    )
+    forbidden = error.errno in (errno.EPERM, errno.EACCES)
+    told = _without_libbpf(error) or (forbidden and not _capabilities().answer)
     return "" if told else error.hint
 
 
 def why_unknown(error: BpfError) -> str:
     """Why a question has no answer, in a few words."""
-    if isinstance(error, LibraryError):
-        return "not known without libbpf"
-    return error.strerror or ""
+    return "not known without libbpf" if _without_libbpf(error) else error.strerror or ""
+
+
+def _without_libbpf(error: BpfError) -> bool:
+    return isinstance(error, LibraryError) and not _libbpf().answer
 
 
 def _lines(file: Path) -> list[str]:

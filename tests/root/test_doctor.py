@@ -14,6 +14,7 @@ from libbpf_ctypes import features, kernel, library_path, library_version
 from libbpf_ctypes.cli.cgroup import cgroup_root, find_cgroup
 from libbpf_ctypes.cli.trial import STEPS
 
+from ..conftest import Compile
 from ..pure.helpers import ROOT, run_python, run_tool
 from ..pure.json_schema import violations
 from ..reports import SCRIPT, Report, reports
@@ -155,6 +156,31 @@ def test_no_libbpf(told: dict[str, Report]) -> None:
     assert "not tried, without libbpf" in report.text("load")
     assert report.checks["kprobes"]["answer"] is root.checks["kprobes"]["answer"]
     assert_no_false_no(report, root, "libbpf")
+
+
+def test_a_libbpf_that_lacks_a_function(compile_library: Compile) -> None:
+    source = "int libbpf_{}_version(void) {{ return {}; }}"
+    path = str(compile_library(source.format("major", 1) + source.format("minor", 0)))
+    done = run_tool("doctor", "--json", LIBBPF_CTYPES_LIBRARY=path)
+    report = Report(done.returncode, done.stdout, done.stderr)
+    assert report.checks["libbpf"]["answer"] is True
+    assert f"{path} is libbpf 1.0 -> Install libbpf" in report.text("load")
+    assert f"{path} is libbpf 1.0" in report.text("cookies")
+
+
+@pytest.mark.parametrize("which", ["newer_libbpf", "newest_libbpf"])
+def test_another_libbpf(
+    which: str, request: pytest.FixtureRequest, told: dict[str, Report]
+) -> None:
+    path = request.getfixturevalue(which)
+    done = run_tool("doctor", "--json", LIBBPF_CTYPES_LIBRARY=path)
+    report = Report(done.returncode, done.stdout, done.stderr)
+    assert report.checks["libbpf"]["value"]["path"] == path
+    answers = {name: line["answer"] for name, line in told["root"].checks.items()}
+    answers["debugfs"] = report.checks["debugfs"]["answer"]  # which is not mounted for it
+    answers["tracefs"] = report.checks["tracefs"]["answer"]
+    answers["lockdown"] = report.checks["lockdown"]["answer"]
+    assert {name: line["answer"] for name, line in report.checks.items()} == answers
 
 
 def test_no_docopt_and_no_construct(told: dict[str, Report]) -> None:
