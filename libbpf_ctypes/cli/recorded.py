@@ -155,7 +155,7 @@ def traced_functions(records: list[dict[str, Any]], header: Header) -> tuple[Tra
     """The functions of a recording. Raises: BpfError: they are not as function_record() makes."""
     try:
         return tuple(_traced(record, header) for record in records)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"its functions make no sense ({error!r})"
         raise BpfError("replay the recording", None, reason) from None
 

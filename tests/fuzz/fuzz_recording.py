@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from libbpf_ctypes import recording_format as form
-from libbpf_ctypes.cli.lines import LineOptions, line_formatter
-from libbpf_ctypes.cli.recorded import sample_decoder
+from libbpf_ctypes.cli.argument import Argument
+from libbpf_ctypes.cli.formatters import call_formatter
+from libbpf_ctypes.cli.lines import Formatter, LineOptions, Lines
+from libbpf_ctypes.cli.origin import here
+from libbpf_ctypes.cli.recorded import (
+    Decode,
+    as_calls,
+    call_decoder,
+    is_of_calls,
+    plain_function,
+    sample_decoder,
+    traced_functions,
+)
 from libbpf_ctypes.cli.replay import recorded_argument
+from libbpf_ctypes.cli.style import PLAIN
 from libbpf_ctypes.cli.text import WallClock
+from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.recording import RecordingReader
-from libbpf_ctypes.recording_format import Clock, Samples
+from libbpf_ctypes.recording_format import Clock, Functions, Header, Samples
 
 _PREAMBLE = form.PREAMBLE.build({"version": form.VERSION})
 
@@ -31,22 +46,46 @@ def fuzz_recording(data: bytes) -> None:
 
 
 def _replay(data: bytes) -> None:
-    try:
-        reader = RecordingReader(io.BytesIO(data), "fuzz")
-        clock = WallClock()
-        clock.set(*reader.header.clock)
-        argument = recorded_argument(reader.header.argument, raw=len(data) % 2 == 1)
-        options = LineOptions(pid=0, show_tid=True, time="wall", raw_args=False)
-        format_events = line_formatter(options, argument, clock)
-        decode = sample_decoder(reader.header)
-        for item in reader:
-            if isinstance(item, Samples):
-                text = format_events(decode(item.samples))
-                assert all(line.isprintable() for line in text.split("\n")), "not escaped"
-            elif isinstance(item, Clock):
-                clock.set(*item)
-    except BpfError:
-        pass
+    with contextlib.suppress(BpfError, UsageError):
+        _print(RecordingReader(io.BytesIO(data), "fuzz"), len(data))
+
+
+def _print(reader: RecordingReader, chosen: int) -> None:
+    """Makes text of all that is in a recording. Args: chosen: a number that chooses the options."""
+    header, clock = reader.header, WallClock()
+    clock.set(*header.clock)
+    fields = ("time", "pid", "comm", "function", "args") if chosen % 3 == 1 else ()
+    options = LineOptions(0, True, "wall", chosen % 2 == 1, fields, chosen % 3 == 2)
+    argument = recorded_argument(header.argument, raw=options.raw_args)
+    records: list[dict[str, Any]] = []
+    formatter: Formatter | None = None
+    for item in reader:
+        if isinstance(item, Functions):
+            records += item.functions
+        elif isinstance(item, Clock):
+            clock.set(*item)
+        elif isinstance(item, Samples):
+            if formatter is None:
+                formatter, decode = _formatter(header, records, argument, options, clock)
+            text = formatter.format(decode(item.samples))
+            lines = text.replace("\t", " ").split("\n")
+            assert all(line.isprintable() for line in lines), "not escaped"
+
+
+def _formatter(
+    header: Header,
+    records: list[dict[str, Any]],
+    argument: Argument,
+    options: LineOptions,
+    clock: WallClock,
+) -> tuple[Formatter, Decode]:
+    if is_of_calls(header):
+        functions, decode = traced_functions(records, header), call_decoder(header)
+    elif options.json or options.fields:
+        functions, decode = (plain_function(header.function, argument),), as_calls(header)
+    else:
+        return Lines(options, argument, clock, PLAIN), sample_decoder(header)
+    return call_formatter(options, functions, clock, PLAIN, here()), decode
 
 
 def _mended(data: bytes) -> bytes:
