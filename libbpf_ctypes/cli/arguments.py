@@ -1,32 +1,24 @@
-"""The arguments of a traced function: which are shown, how they are read and printed."""
+"""The arguments of a traced function: which are shown, and how they are read."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._btf import Kind
-from .._shapes import Shape, Shapes
-from ..errors import BpfError
-from . import flags
+from .._shapes import Shapes
 from .fetches import MAX_TEXTS, MAX_VALUES, Fetch
-from .formats import BOOLEAN, DECIMAL, POINTER, TEXT, Format, named
+from .formats import DECIMAL, POINTER, TEXT, Format
 from .formats import ShownArgument as ShownArgument
 from .formats import format_value as format_value
-from .places import PathError, Place, follow, machine, nearest
-from .scope import Scope, scope_of, text_kind
+from .places import Place
+from .scope import KernelTypes, MissingArgument, Scope, scope_of
+from .specs import default_format, plain_format, read_spec
 from .text import escape
 from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..btf import Btf
     from .functions import Function
-
-#: Behind such a ``const char *`` its length: it is data, not a text with a NUL.
-_LENGTH = re.compile(r".*(len|size|count|bytes|nr|sz)(_.*)?|n|l")
-
-#: System calls that declare the names they are given without const.
-_NAMES = {"filename", "name", "dev_name", "dir_name", "type"}
 
 
 class Arguments(NamedTuple):
@@ -46,8 +38,8 @@ class Arguments(NamedTuple):
 class _Shower:
     """Collects what is shown, as long as there is room."""
 
-    def __init__(self, scope: Scope, values: int, texts: int) -> None:
-        self._scope = scope
+    def __init__(self, scope: Scope, values: int, texts: int, raw: bool) -> None:
+        self._scope, self._raw = scope, raw
         self._values, self._texts = values, texts
         self._used_texts = 0
         self.shown: list[ShownArgument] = []
@@ -59,7 +51,9 @@ class _Shower:
         if len(self.shown) == self._values:
             raise ValueError(f"there is room for {self._values} values")
         text = -1
-        if form.base == TEXT:
+        if self._raw and not place.in_memory:
+            fetch, form = Fetch(place.pointer()[0]), Format(DECIMAL, 8)
+        elif form.base == TEXT:
             if self._used_texts == self._texts:
                 raise ValueError(f"there is room for {self._texts} texts")
             fetch = place.text_fetch(self._used_texts + 1)
@@ -70,13 +64,42 @@ class _Shower:
         self.shown.append(ShownArgument(name, kind, len(self.fetches), text, form))
         self.fetches.append(fetch)
 
-    def add_all(self) -> None:
-        """All parameters, structs by their members; what finds no room is left out."""
+    def reserve(self, places: list[tuple[str, Place, Format]]) -> None:
+        """Keeps room for what is added behind all parameters."""
+        self._values -= len(places)
+        self._texts -= sum(form.base == TEXT for _name, _place, form in places)
+
+    def release(self, places: list[tuple[str, Place, Format]]) -> None:
+        """Gives the room free that reserve() kept."""
+        self._values += len(places)
+        self._texts += sum(form.base == TEXT for _name, _place, form in places)
+
+    def add_all(self, asked: dict[str, Format]) -> None:
+        """All parameters, structs by their members; what finds no room is left out.
+
+        Args: asked: by name: how these are to be printed.
+        """
         for number, parameter in enumerate(self._scope.parameters):
             if parameter.place is None:
                 self.left_out.append(parameter.name)
-                continue
-            self._add_whole(parameter.name, parameter.place, number)
+            elif parameter.name in asked:
+                self._try(parameter.name, parameter.place, asked[parameter.name])
+            else:
+                self._add_whole(parameter.name, parameter.place, number)
+
+    def add_first(self) -> None:
+        """The first parameter, as the plain program's line has it: a number by its type."""
+        parameter = next(iter(self._scope.parameters), None)
+        if parameter is None:
+            return
+        if parameter.place is None:
+            self.left_out.append(parameter.name)
+        elif parameter.place.shape.kind in (Kind.STRUCT, Kind.UNION):
+            self._add_whole(parameter.name, parameter.place, 0)
+            del self.shown[1:], self.fetches[1:], self.left_out[:]
+        else:
+            form = plain_format(parameter.place.shape, self._scope.typed)
+            self.add(parameter.name, parameter.place, form)
 
     def _add_whole(self, name: str, place: Place, number: int) -> None:
         shapes = self._scope.shapes
@@ -118,53 +141,6 @@ class _Shower:
             self.left_out.append(name)
 
 
-def default_format(place: Place, scope: Scope, name: str, number: int = -1) -> Format | None:
-    """How a value is printed where nothing else is asked for; None: it is no scalar, no text.
-
-    Args: name, number: the parameter's; number -1: it is not a parameter itself.
-    """
-    shape, shapes = place.shape, scope.shapes
-    if text_kind(place, shapes) == "array":
-        return Format(TEXT, limit=shape.length)
-    if shape.kind == Kind.PTR:
-        if _is_text(place, scope, number):
-            return Format(TEXT)
-        return Format(POINTER, 8)
-    if shape.is_bool:
-        return Format(BOOLEAN, shape.size)
-    if shape.kind in (Kind.ENUM, Kind.ENUM64):
-        constants = shapes.constants(shape)
-        return Format(DECIMAL, shape.size, shape.signed, named(constants, shape.size))
-    if shape.kind != Kind.INT:
-        return None
-    if place.owner:
-        table = flags.table_of_member(place.owner, place.member, shape.typedefs)
-    else:
-        table = flags.table_of_argument(scope.syscall, name, shape.typedefs)
-    found = flags.table_format(table, machine(), shape.size, shape.signed) if table else None
-    if found is not None:
-        return found
-    if not scope.typed and not place.owner:
-        return Format(POINTER, 8)
-    return Format(DECIMAL, shape.size, shape.signed)
-
-
-def _is_text(place: Place, scope: Scope, number: int) -> bool:
-    """Whether a pointer is shown as a text: ``const char *``, and no data of a given length."""
-    kind = text_kind(place, scope.shapes)
-    if number < 0:
-        return kind == "const"
-    parameters = scope.parameters
-    if kind == "pointer":
-        kind = "const" if scope.syscall and parameters[number].name in _NAMES else ""
-    if kind != "const":
-        return False
-    following = parameters[number + 1] if number + 1 < len(parameters) else None
-    if following is None or following.place is None:
-        return True
-    return following.place.shape.kind != Kind.INT or not _LENGTH.fullmatch(following.name)
-
-
 def arguments_of(
     function: Function,
     btf: Btf | Shapes | None,
@@ -173,119 +149,73 @@ def arguments_of(
     specs: list[str] | tuple[str, ...] = (),
     values: int = MAX_VALUES,
     texts: int = MAX_TEXTS,
+    raw: bool = False,
 ) -> Arguments:
     """What is shown of a function's calls.
 
     Args:
         btf: the kernel's types, or those of the function's module; None: there are none.
         all_of: all its arguments (--args).
-        specs: these (--arg NAME[.member][:FORMAT]), before all of them. Neither: the first.
+        specs: these (--arg NAME[.member][:FORMAT]); with all_of behind all of them, but
+            an argument itself in its place. Neither: the first argument.
         values, texts: room in an event.
+        raw: what lies in a register as an unsigned number, whatever its type.
 
     Raises: UsageError: a spec that cannot be met; MissingArgument: by this function.
     """
     scope = scope_of(function, btf)
-    shower = _Shower(scope, values, texts)
-    for spec in specs:
-        _add_spec(spec, scope, shower)
+    shower = _Shower(scope, values, texts, raw)
+    asked = [read_spec(spec, scope) for spec in specs]
     if all_of:
-        shower.add_all()
+        names = {parameter.name for parameter in scope.parameters}
+        own = {name: form for name, _place, form in asked if name in names}
+        asked = [one for one in asked if one[0] not in names]
+        shower.reserve(asked)
+        shower.add_all(own)
+        shower.release(asked)
     elif not specs:
-        _add_first(scope, shower)
+        shower.add_first()
+    for name, place, form in asked:
+        try:
+            shower.add(name, place, form)
+        except ValueError as error:
+            raise UsageError(f"--arg {name}: {scope.label}: {error}") from None
     return Arguments(tuple(shower.shown), tuple(shower.fetches), tuple(shower.left_out))
 
 
-class MissingArgument(UsageError):
-    """The function has no such argument; another of the trace may have it."""
+def arguments_of_all(
+    functions: list[Function],
+    types: KernelTypes,
+    *,
+    all_of: bool = False,
+    specs: list[str] | tuple[str, ...] = (),
+    raw: bool = False,
+) -> list[Arguments]:
+    """What is shown of the calls of each function of a trace.
 
+    A spec that a function cannot meet is left out there, as long as another one of the
+    trace can; a function that meets none of them shows nothing.
 
-def _add_spec(spec: str, scope: Scope, shower: _Shower) -> None:
-    path, colon, wanted = spec.partition(":")
-    try:
-        place = follow(path, scope.parameters, scope.shapes)
-    except PathError as error:
-        raise MissingArgument(f"--arg {escape(spec)}: {scope.label}: {error}") from None
-    try:
-        shower.add(escape(path), place, _format_of(place, scope, path, wanted if colon else None))
-    except ValueError as error:
-        raise UsageError(f"--arg {escape(spec)}: {scope.label}: {error}") from None
-
-
-def _format_of(place: Place, scope: Scope, path: str, wanted: str | None) -> Format:
-    """The format of a spec. Raises: ValueError."""
-    shape, shapes = place.shape, scope.shapes
-    if wanted == "str":
-        if text_kind(place, shapes) == "array":
-            return Format(TEXT, limit=shape.length)
-        if shape.kind == Kind.PTR:
-            return Format(TEXT)
-        if not scope.typed and shape.size == 8:
-            raise ValueError("a register of unknown type is no text")
-        raise ValueError(f"{escape(shapes.text(place.type))} is no text")
-    names = [parameter.name for parameter in scope.parameters]
-    number = names.index(path) if path in names else -1
-    form = default_format(place, scope, path if number >= 0 else "", number)
-    if form is None or (form.base == TEXT and wanted and shape.kind != Kind.PTR):
-        raise ValueError(_why_no_value(place, shapes))
-    if wanted is None:
-        return form
-    signed = shape.signed and shape.kind != Kind.PTR
-    found = flags.table_format(wanted, machine(), shape.size, signed)
-    if found is None:
-        found = _enum_format(wanted, shape, shapes)
-    if found is None:
-        known = ["str", "dec", "hex", "oct", *flags.table_names()]
-        raise ValueError(
-            f"there is no format {escape(wanted)!r}{nearest(wanted, known)}; there is: "
-            f"{', '.join(known)}, and the names of the kernel's enums"
-        )
+    Raises: UsageError: a spec that cannot be met at all.
+    """
+    found, met = [], set()
+    refused: dict[str, MissingArgument] = {}
+    for function in functions:
+        shapes, meant = types.of(function), []
+        scope = scope_of(function, shapes)
+        for spec in specs:
+            try:
+                read_spec(spec, scope)
+            except MissingArgument as error:
+                refused.setdefault(spec, error)
+            else:
+                meant.append(spec)
+        met |= set(meant)
+        if specs and not meant and not all_of:
+            found.append(Arguments((), ()))
+        else:
+            found.append(arguments_of(function, shapes, all_of=all_of, specs=meant, raw=raw))
+    for spec in specs:
+        if spec in refused and spec not in met:
+            raise refused[spec]
     return found
-
-
-def _enum_format(name: str, shape: Shape, shapes: Shapes) -> Format | None:
-    """The constants of one of the kernel's enums; None: there is none of this name."""
-    if not shapes.has_btf:
-        return None
-    try:
-        enum = shapes.shape(shapes.find(f"enum {name}"))
-    except BpfError:
-        return None
-    constants = shapes.constants(enum)
-    return Format(DECIMAL, shape.size, shape.signed, named(constants, shape.size))
-
-
-def _why_no_value(place: Place, shapes: Shapes) -> str:
-    text = escape(shapes.text(place.type))
-    if place.shape.kind in (Kind.STRUCT, Kind.UNION):
-        names = [escape(member.name) for member in shapes.named_members(place.shape)]
-        some = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-        return f"it is a {text}: name a member of it ({some})"
-    if place.shape.kind == Kind.ARRAY:
-        return f"it is an array ({text}): name an element, as [0]"
-    return f"a {text} cannot be shown"
-
-
-def _add_first(scope: Scope, shower: _Shower) -> None:
-    """The first argument, as the plain program's line has it: a number by its type."""
-    if not scope.parameters:
-        return
-    parameter = scope.parameters[0]
-    if parameter.place is None:
-        shower.left_out.append(parameter.name)
-        return
-    place = parameter.place
-    if place.shape.kind in (Kind.STRUCT, Kind.UNION):
-        shower.add_all()
-        del shower.shown[1:], shower.fetches[1:]
-        return
-    shower.add(parameter.name, place, _plain_format(place.shape, scope.typed))
-
-
-def _plain_format(shape: Shape, typed: bool) -> Format:
-    if not typed:
-        return Format(DECIMAL, 8)
-    if shape.kind == Kind.PTR:
-        return Format(POINTER, 8)
-    if shape.is_bool:
-        return Format(BOOLEAN, shape.size)
-    return Format(DECIMAL, shape.size, shape.signed)

@@ -28,7 +28,7 @@ from .fetches import (
 from .filter_text import Mistake, Token, point, tokens
 from .pattern import Pattern, compile_patterns
 from .places import PathError, Place, follow, machine, nearest
-from .scope import Scope, scope_of, text_kind
+from .scope import MissingArgument, Scope, as_text, scope_of, text_kind
 from .text import escape
 from .usage import UsageError
 
@@ -78,12 +78,14 @@ def compile_filter(
         patterns: of the same filter for the trace's functions before this one; they
             come first in the result's.
 
-    Raises: UsageError: what is wrong, the filter, and a caret under the mistake.
+    Raises: UsageError: what is wrong, the filter, and a caret under the mistake;
+        MissingArgument: this function has no such argument.
     """
     try:
         return _Parser(text, scope_of(function, btf), patterns).parse()
     except Mistake as mistake:
-        raise UsageError(point(text, mistake)) from None
+        kind = MissingArgument if isinstance(mistake.__cause__, PathError) else UsageError
+        raise kind(point(text, mistake)) from None
 
 
 class _Parser:
@@ -169,20 +171,20 @@ class _Parser:
             what = "here it ends, and a comparison is missing" if token.kind == "end" else (
                 "a comparison is missing before this")  # fmt: skip
             raise self._wrong(what, token)
-        path, _, as_text = token.text.partition(":")
+        path, _, with_str = token.text.partition(":")
         place = self._follow(path, token)
         mask = self._mask(place, token)
         operator = self._next
         if operator.text in _OPERATORS and operator.kind == "sign":
             self._take()
             if self._next.kind == "string":
-                same = self._add(self._match(place, token, mask, operator, as_text), token)
+                same = self._add(self._match(place, token, mask, operator, with_str), token)
                 return same if operator.text == "==" else lambda results: not same(results)
-            if as_text:
+            if with_str:
                 raise self._wrong('a text is compared with one, as == "/etc/*"', self._next)
             made = self._compare(place, token, mask, operator)
         elif operator.kind == "sign" or operator.text in ("and", "or") or operator.kind == "end":
-            if as_text:
+            if with_str:
                 raise self._wrong('a text is compared with one, as == "/etc/*"', token)
             fetch = self._fetch(place, token)  # "flags & O_CREAT": whether it is not 0
             made = Comparison(fetch, _ALL if mask is None else mask, 0, NOT_EQUAL)
@@ -204,9 +206,8 @@ class _Parser:
             return follow(path, self._scope.parameters, self._scope.shapes)
         except PathError as error:
             where = "" if error.start else f"{self._scope.label}: "
-            raise Mistake(
-                f"{where}{error}", token.start + error.start, token.start + error.end
-            ) from None
+            start = token.start
+            raise Mistake(f"{where}{error}", start + error.start, start + error.end) from error
 
     def _fetch(self, place: Place, token: Token) -> Fetch:
         if place.shape.kind not in (Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.PTR):
@@ -254,14 +255,15 @@ class _Parser:
         return Comparison(fetch, _ALL if mask is None else mask, value & _ALL, number)
 
     def _match(
-        self, place: Place, token: Token, mask: int | None, operator: Token, as_text: str
+        self, place: Place, token: Token, mask: int | None, operator: Token, with_str: str
     ) -> Comparison:
         string = self._take()
         number = _OPERATORS[operator.text]
         if number not in (EQUAL, NOT_EQUAL) or mask is not None:
             raise self._wrong("a text is compared with == or !=, without a mask", operator)
+        place = as_text(place, self._scope) if with_str else place
         is_pointer = place.shape.kind == Kind.PTR
-        if not text_kind(place, self._scope.shapes) and not (as_text and is_pointer):
+        if not text_kind(place, self._scope.shapes) and not (with_str and is_pointer):
             hint = f": write {token.text}:str if it is one" if is_pointer else ""
             raise self._wrong(f"{self._type(place)} is no text{hint}", token)
         try:

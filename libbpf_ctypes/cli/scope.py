@@ -11,6 +11,7 @@ from .._shapes import Shapes
 from .._syscalls import OTHERS, SYSCALLS
 from ..errors import BpfError
 from .places import Parameter, Place, is_character, machine, place_parameters
+from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..btf import Btf
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 #: The registers of arguments, by which a place within a function calls them.
 _REGISTERS = {"x86_64": ("di", "si", "dx", "cx", "r8", "r9")}
 _X_REGISTERS = tuple(f"x{number}" for number in range(8))
+
+
+class MissingArgument(UsageError):
+    """The function has no such argument, or it has no such member: another one may have it."""
 
 
 class Scope(NamedTuple):
@@ -97,6 +102,14 @@ def text_kind(place: Place, shapes: Shapes) -> str:
     if shape.kind == Kind.ARRAY:
         return "array" if target.name == "char" else ""
     return "const" if target.is_const else "pointer"
+
+
+def as_text(place: Place, scope: Scope) -> Place:
+    """The place, where it may be a text: a register of unknown type may be a pointer to one."""
+    if scope.typed or place.shape.kind != Kind.INT:
+        return place
+    pointer = scope.shapes.declare("char *")
+    return place._replace(shape=scope.shapes.shape(pointer), type=pointer)
 
 
 class KernelTypes:

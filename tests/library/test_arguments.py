@@ -11,11 +11,11 @@ import pytest
 from libbpf_ctypes import Btf
 from libbpf_ctypes._shapes import Shapes
 from libbpf_ctypes._syscalls import OTHERS, SYSCALLS, TYPES
-from libbpf_ctypes.cli.arguments import Arguments, MissingArgument, arguments_of
+from libbpf_ctypes.cli.arguments import Arguments, arguments_of, arguments_of_all
 from libbpf_ctypes.cli.fetches import Fetch
 from libbpf_ctypes.cli.formats import TEXT
 from libbpf_ctypes.cli.functions import Function
-from libbpf_ctypes.cli.scope import KernelTypes, scope_of
+from libbpf_ctypes.cli.scope import KernelTypes, MissingArgument, scope_of
 from libbpf_ctypes.cli.usage import UsageError
 
 needs_btf = pytest.mark.skipif(
@@ -109,14 +109,63 @@ def test_specs_that_cannot_be_met(kernel: Shapes, spec: str, told: str) -> None:
 
 
 @needs_btf
+def test_all_arguments_and_more(kernel: Shapes) -> None:
+    specs = ["filename:hex", "how.flags", "dfd:hex"]
+    found = arguments_of(function("do_sys_openat2"), kernel, all_of=True, specs=specs)
+    assert [one.name for one in found.shown] == ["dfd", "filename", "how", "how.flags"]
+    assert [one.words(2**32 - 100) for one in found.shown[:2]] == ["0xffffff9c"] * 2
+    assert [one.value for one in found.shown] == [0, 1, 2, 3]
+
+
+@needs_btf
+def test_registers_as_they_are(kernel: Shapes) -> None:
+    for all_of in (False, True):
+        found = arguments_of(function("do_sys_openat2"), kernel, raw=True, all_of=all_of)
+        assert found.shown[0].name == "dfd"
+        assert found.shown[0].words(2**64 - 100) == str(2**64 - 100)
+        assert [one.text for one in found.shown] == [-1] * len(found.shown)
+        assert found.fetches == tuple(Fetch(number) for number in range(len(found.shown)))
+
+
+def test_registers_of_unknown_type_may_be_asked_for_as_texts() -> None:
+    (text,) = arguments_of(function("vfs_read"), None, specs=["arg1:str"]).shown
+    assert (text.name, text.type, text.text) == ("arg1", "char *", 0)
+    shown = arguments_of(
+        function("vfs_read"), None, specs=["arg1", "arg2:dec", "arg5:signal"]
+    ).shown
+    assert [one.words(9) for one in shown] == ["0x9", "9", "SIGKILL"]
+    with pytest.raises(UsageError, match="there are no members in unsigned long"):
+        arguments_of(function("vfs_read"), None, specs=["arg1->x"])
+
+
+@needs_btf
+def test_a_function_shows_what_it_has_of_what_is_asked_for() -> None:
+    functions = [function("vfs_read"), function("do_sys_openat2"), function("vfs_fsync")]
+    with KernelTypes(many=True) as types:
+        read, opened, synced = arguments_of_all(functions, types, specs=["count", "how.flags"])
+        assert [one.name for one in read.shown] == ["count"]
+        assert [one.name for one in opened.shown] == ["how.flags"]
+        assert synced == Arguments((), ())
+        with pytest.raises(
+            MissingArgument, match="--arg nope: vfs_read: there is no argument nope"
+        ):
+            arguments_of_all(functions, types, specs=["count", "nope"])
+        found = arguments_of_all(functions, types, all_of=True, specs=["how.flags"])
+        assert [len(one.shown) for one in found] == [4, 4, 2]
+
+
+@needs_btf
 def test_what_finds_no_room(kernel: Shapes) -> None:
     with pytest.raises(UsageError, match="there is room for 8 values"):
         arguments_of(function("vfs_read"), kernel, specs=["count"] * 9)
     with pytest.raises(UsageError, match="there is room for 4 texts"):
         arguments_of(function("vfs_read"), kernel, specs=["buf:str"] * 5)
-    found = arguments_of(function("vfs_read"), kernel, all_of=True, specs=["count:hex"] * 6)
-    assert [one.name for one in found.shown[6:]] == ["file", "buf"]
-    assert found.left_out == ("count", "pos")
+    specs = ["count:hex", *["*pos"] * 5, "buf[0]", "file->f_flags"]
+    found = arguments_of(function("vfs_read"), kernel, all_of=True, specs=specs[:7])
+    assert [one.name for one in found.shown] == ["file", "buf", *specs[1:7]]
+    assert found.left_out == ("count", "pos"), "what is asked for has its room"
+    with pytest.raises(UsageError, match="--arg file->f_flags: vfs_read: there is room for 8"):
+        arguments_of(function("vfs_read"), kernel, specs=[*specs, "file->f_flags"])
     texts = arguments_of(syscall("fsconfig"), kernel, all_of=True, texts=0)
     assert texts.shown[2].text == -1 and texts.shown[2].words(16) == "0x10"
 

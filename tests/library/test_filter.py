@@ -24,6 +24,7 @@ from libbpf_ctypes.cli.fetches import (
 )
 from libbpf_ctypes.cli.filter import Filter, compile_filter
 from libbpf_ctypes.cli.functions import Function
+from libbpf_ctypes.cli.scope import MissingArgument
 from libbpf_ctypes.cli.usage import UsageError
 
 MAP = Function("__x64_sys_mmap", "", 0, 0, "mmap", "mmap", False, False)
@@ -179,6 +180,23 @@ def test_a_caret_is_under_the_mistake(kernel: Shapes, text: str, marks: str, tol
     assert first.startswith("--filter: ")
     assert shown == "  " + text.replace("\x1b", "\\x1b")
     assert below == "  " + marks
+
+
+@needs_btf
+def test_an_argument_that_a_function_lacks_is_told_apart(kernel: Shapes) -> None:
+    for text in ("nope == 1", "file->nope == 1"):
+        with pytest.raises(MissingArgument):
+            compile_filter(text, READ, kernel)
+    with pytest.raises(UsageError) as caught:
+        compile_filter("count == nope", READ, kernel)
+    assert not isinstance(caught.value, MissingArgument)
+
+
+def test_a_register_of_unknown_type_may_be_a_text() -> None:
+    truth, comparisons, _patterns = compile_filter('arg1:str == "/etc/*"', READ, None)
+    assert (truth, comparisons[0].fetch) == (0xAAAA, Fetch(1, text=1, offsets=(0,)))
+    with pytest.raises(UsageError, match="unsigned long is no text"):
+        compile_filter('arg1 == "/etc/*"', READ, None)
 
 
 @needs_btf

@@ -110,6 +110,7 @@ ORDER = [
     "cli.pattern",
     "cli.places",
     "cli.scope",
+    "cli.specs",
     "cli.arguments",
     "cli.filter_text",
     "cli.filter",
