@@ -136,13 +136,21 @@ class JsonLines(Formatter):
         arguments = self._arguments.get(event.function)
         if arguments is None:
             arguments = self._make(event.function)
-        fields = ",".join([argument.field(event) for argument in arguments])
-        notes = _notes(event, arguments)
+        fields, words, odd = [], [], not event.comm.isascii()
+        for argument in arguments:
+            field, name, is_odd = argument.parts(event)
+            fields.append(field)
+            if name:
+                words.append(name)
+            odd = odd or is_odd
+        notes = f',"words":{{{",".join(words)}}}' if words else ""
+        if odd:
+            notes += _notes(event, arguments)
         return (
             f'{self._heads[event.function]}{_number(event.cpu)},"timestamp_ns":{ns},'
             f'"time":"{self._clock.format(ns)}",'
             f"{self._processes[event[:2] + event[4:5] + event[7:14]]},"
-            f'"args":{{{fields}}}{notes}}}\n'
+            f'"args":{{{",".join(fields)}}}{notes}}}\n'
         )
 
     def _head(self, index: int) -> str:
@@ -188,22 +196,21 @@ class _Argument:
         self._fields = Memo(lambda value: f"{name}:{json.dumps(number(value))}")
         self._words = Memo(words)
 
-    def field(self, event: CallEvent) -> str:
-        """Its value; null for a NULL text, and for what could not be read."""
+    def parts(self, event: CallEvent) -> tuple[str, str, bool]:
+        """Its value, null for a NULL text and for what could not be read; the name of a number,
+        "" where it has none; whether there is more to say of it: see _notes().
+        """
         argument = self._argument
+        value = event.values[argument.value]
         if not is_readable(argument, event):
-            return f"{self.name}:null"
+            return f"{self.name}:null", "", True
         if argument.text < 0:
-            return self._fields[event.values[argument.value]]
+            return self._fields[value], self._words[value], False
         text = text_of(argument, event)
-        return f"{self.name}:null" if text is None else f"{self.name}:{quoted(_text(text))}"
-
-    def words(self, event: CallEvent) -> str:
-        """The name of the number; "" where it has none."""
-        argument = self._argument
-        if argument.text >= 0 or not is_readable(argument, event):
-            return ""
-        return self._words[event.values[argument.value]]
+        if text is None:
+            return f"{self.name}:null", "", False
+        odd = not text.isascii() or is_cut(argument, event)
+        return f"{self.name}:{quoted(_text(text))}", "", odd
 
     def unreadable(self, event: CallEvent) -> str:
         """Its name, if it could not be read."""
@@ -227,7 +234,6 @@ def _notes(event: CallEvent, arguments: list[_Argument]) -> str:
     comm = _bytes(event.comm)
     notes = [f',"comm_bytes":{comm}'] if comm else []
     for name, brackets, parts in (
-        ("words", "{}", [argument.words(event) for argument in arguments]),
         ("unreadable", "[]", [argument.unreadable(event) for argument in arguments]),
         ("cut", "[]", [argument.cut(event) for argument in arguments]),
         ("args_bytes", "{}", [argument.bytes(event) for argument in arguments]),
