@@ -87,7 +87,7 @@ def tell(account: Account, function: str, console: Console) -> bool:
         )
     if not delivered and not account.lost:
         console.info(_why_nothing(function, counters))
-    missed = "this kernel does not tell" if account.missed is None else str(account.missed)
+    missed = "not counted before Linux 6.7" if account.missed is None else str(account.missed)
     unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
     unread = f"{account.unread} not read, " if account.unread else ""
     console.info(
