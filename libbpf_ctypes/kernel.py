@@ -62,7 +62,16 @@ class Kallsyms:
 
     def find(self, name: str) -> list[Symbol]:
         """The symbols of this name."""
-        return self.search(re.escape(name))
+        found, text, begin = [], self._text, self._text.find(f" {name}")
+        while begin >= 0:
+            end = begin + 1 + len(name)
+            if text[end : end + 1] in ("\n", "\t", "") and text[begin - 2 : begin - 1] == " ":
+                module = (
+                    text[end : text.find("\n", end)][2:-1] if text[end : end + 1] == "\t" else ""
+                )
+                found.append(self._symbol(begin - 2, name, module))
+            begin = text.find(f" {name}", end)
+        return found
 
     def search(self, pattern: str, module: str = "") -> list[Symbol]:
         """The symbols whose whole name matches a regular expression, which matches no space.
@@ -70,12 +79,13 @@ class Kallsyms:
         Args: module: only this one's; "": of the kernel and all modules.
         """
         tail = rf"\t\[({re.escape(module)})\]$" if module else r"(?:\t\[(\S+)\])?$"
-        found = []
-        # What comes before the name is the same in all lines: it is looked at afterwards.
-        for each in re.finditer(rf" (\S) ({pattern}){tail}", self._text, re.M):
-            address = self._text[self._text.rfind("\n", 0, each.start()) + 1 : each.start()]
-            found.append(Symbol(each[1], each[2], each[3] or "", int(address, 16)))
-        return found
+        found = re.finditer(rf" \S ({pattern}){tail}", self._text, re.M)
+        return [self._symbol(each.start(), each[1], each[2] or "") for each in found]
+
+    def _symbol(self, place: int, name: str, module: str) -> Symbol:
+        """The symbol of the line whose address ends at this place."""
+        address = self._text[self._text.rfind("\n", 0, place) + 1 : place]
+        return Symbol(self._text[place + 1], name, module, int(address, 16))
 
     def size(self, name: str) -> int:
         """Bytes from this function to the next symbol; 0 where addresses are hidden."""

@@ -9,9 +9,11 @@ import re
 import select
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from .. import kernel
 from ..errors import BpfError
 
 if TYPE_CHECKING:
@@ -67,6 +69,43 @@ def plan(functions: list[Function]) -> Plan:
     if len(able) < 2 or not features.has_kprobe_multi():
         return Plan(functions, [], list(places))
     return Plan(functions, able, [place for place in places if not functions[place].ftraceable])
+
+
+def describe(wanted: Plan) -> list[str]:
+    """What would be attached, how, and what each costs, as far as this kernel tells: lines."""
+    from .functions import Finder
+
+    finder = Finder()
+    by_ftrace = bool(finder.kallsyms.find("kprobe_ftrace_handler"))
+    breakpoint = "a breakpoint: an exception at each call" + _jump()
+    lines = []
+    for place, each in enumerate(wanted.functions):
+        if place in wanted.multi:
+            how = "kprobe.multi, ftrace's call: cheap at each call"
+        elif by_ftrace and finder.with_ftrace(each).ftraceable:
+            how = "kprobe, ftrace's call: cheap at each call"
+        else:
+            how = f"kprobe, {breakpoint}"
+        address = f"{each.address:#x}" if each.address else "address hidden"
+        lines.append(f"{each.label}  {address}  {how}")
+    if wanted.multi:
+        lines.append(f"kprobe.multi: {len(wanted.multi)} functions at once, by one link")
+    if wanted.single:
+        count = len(wanted.single)
+        files = f"{count * _DESCRIPTORS} open files"
+        lines.append(
+            f"kprobe: {count} one by one, {files}; to attach and detach takes each a while"
+        )
+    return lines
+
+
+def _jump() -> str:
+    """What becomes of a breakpoint."""
+    try:
+        text = Path("/proc/sys/debug/kprobes-optimization").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    return ", or a jump where the kernel can make it one" if text.strip() == "1" else ""
 
 
 def counts_missed() -> bool:
@@ -227,10 +266,15 @@ def _attach_singly(
 
 def _attach_one(program: Program, function: Function, cookie: int) -> Link:
     """A probe of its own; by address where the name is not enough."""
-    if function.ambiguous and function.address:
-        return program.attach_kprobe(function.address + function.offset, cookie=cookie)
     name = f"{function.module}:{function.symbol}" if function.module else function.symbol
-    return program.attach_kprobe(name, offset=function.offset, cookie=cookie)
+    if not function.address or not (function.ambiguous or function.offset):
+        return program.attach_kprobe(name, offset=function.offset, cookie=cookie)
+    try:
+        return program.attach_kprobe(function.address + function.offset, cookie=cookie)
+    except BpfError as error:
+        operation = f"attach kprobe to {function.label}"
+        hint = kernel.kprobe_hint(error, name)
+        raise BpfError(operation, error.errno, error.strerror or "", hint=hint) from None
 
 
 def _allow_descriptors(count: int) -> None:

@@ -169,34 +169,45 @@ class Finder:
         Args: variants: those that the compiler made of the function, too.
         Raises: UsageError; BpfError: there is none.
         """
-        name = _regex(word.name) if word.is_glob else re.escape(word.name)
+        pattern = _regex(word.name) if word.is_glob else ""
+        if variants and not word.is_glob:
+            pattern = re.escape(word.name) + f"(?:{_VARIANT})?"
         found: list[Function] = []
         if word.module != SYSCALL:
-            tail = f"(?:{_VARIANT})?" if variants and not word.is_glob else ""
-            found = self.search(name + tail, word.module)
+            found = self._look_up("", word.name, pattern, word.module)
         if not found and word.module in ("", SYSCALL):
-            found = self.search(self._wrapper + name, KERNEL)
+            found = self._look_up(self._wrapper, word.name, pattern, KERNEL)
             found = [each._replace(label=each.syscall) for each in found]
         if not found:
             raise self._not_found(word)
-        if len(found) == 1 and not word.is_glob:
+        if len(found) == 1 and found[0].symbol.endswith(word.name):  # as it was typed
             return [found[0]._replace(label=word.place)]
         return found
+
+    def _look_up(self, prefix: str, name: str, pattern: str, module: str) -> list[Function]:
+        """By the pattern where there is one; by the name alone it takes a tenth of the time."""
+        if pattern:
+            return self.search(prefix + pattern, module)
+        symbols = self.kallsyms.find(prefix + name)
+        return self._functions(symbols, module)
 
     def search(self, pattern: str, module: str) -> list[Function]:
         """The functions whose whole name matches, whether they can be probed or not, by name.
 
         Args: pattern: a regular expression. module: "": of all; "vmlinux": of the kernel itself.
         """
-        within = "" if module == KERNEL else module
-        symbols = [s for s in self.kallsyms.search(pattern, within) if s.is_function]
-        symbols = [s for s in symbols if not is_artificial(s)]
+        return self._functions(
+            self.kallsyms.search(pattern, "" if module == KERNEL else module), module
+        )
+
+    def _functions(self, symbols: list[Symbol], module: str) -> list[Function]:
+        symbols = [s for s in symbols if s.is_function and not is_artificial(s)]
         of_name = Counter(symbol.name for symbol in symbols)
         of_module = Counter((symbol.name, symbol.module) for symbol in symbols)
         self._same |= of_module
         found = []
         for _kind, name, its_module, address in sorted(symbols, key=lambda each: each[1:]):
-            if module == KERNEL and its_module:
+            if module and its_module != ("" if module == KERNEL else module):
                 continue
             # Where no module is named, the kernel looks into all of them.
             same = of_module[name, its_module] if its_module else of_name[name]

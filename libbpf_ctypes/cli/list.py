@@ -63,8 +63,8 @@ def _print(finder: Finder, found: list[Function]) -> None:
             name, prototype = escape(each.label), escape(prototypes.of(each))
             why_not = finder.why_not(each)
             if terminal:
-                text = f"cannot be probed: {why_not}" if why_not else prototype
-                print(f"{name:<{width}}  {text}".rstrip())
+                text = prototype or "(its prototype is not known)"
+                print(f"{name:<{width}}  {f'cannot be probed: {why_not}' if why_not else text}")
             else:
                 print(f"{name}\t{prototype}\t{why_not}")
     sys.stdout.flush()

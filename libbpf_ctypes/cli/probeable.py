@@ -10,7 +10,7 @@ from .. import kernel
 from ..kernel import Kallsyms, Symbol
 
 #: Symbols before a function's first instruction, and code that is jumped into, not called.
-_NO_FUNCTION = re.compile(r"__(?:pfx|cfi)_|.*\.cold(?:\.|$)")
+_NO_FUNCTION = re.compile(r"__(?:pfx|cfi)_|\.|.*\.cold(?:\.|$)")
 #: BPF programs, and what kprobes and ftrace generate: code, but of no module.
 _GENERATED = re.compile(r"bpf$|__builtin__")
 #: Bytes from a function's beginning within which ftrace's call lies.
