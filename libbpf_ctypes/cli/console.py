@@ -48,6 +48,7 @@ class Console:
         self._quiet = quiet
         self.also: Callable[[BpfError | str], None] | None = None
         self._status: Status | None = None
+        self._beside: Output | None = None  # writes to the status line's terminal, too
         self._output: Output | None = None
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or no file
             self._output = Output(sys.stderr.fileno(), sys.stderr.encoding)
@@ -100,10 +101,12 @@ class Console:
             self._output.around = self._status.around
             if same_terminal(lines.fd, self._output.fd):
                 lines.around = self._status.around
+                self._beside = lines
 
     def update_status(self, events: int, lost: int) -> None:
         """Tells the status line how many events came, and how many are lost: often."""
-        if self._status is not None:
+        # Not in the middle of a line of events, of which the terminal took a part.
+        if self._status is not None and not (self._beside and self._beside.waiting()):
             self._draw(self._status.update(events, lost))
 
     def status_due(self) -> float | None:

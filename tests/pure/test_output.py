@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from libbpf_ctypes.cli.output import BACKLOG, MAX_AGE, Output, OutputClosedError
+from libbpf_ctypes.cli.output import BACKLOG, MAX_AGE, Output, OutputClosedError, open_file
+from libbpf_ctypes.errors import BpfError
 
 from .helpers import run_python
 
@@ -146,6 +147,28 @@ def test_lines_to_a_pipe_wait_for_others(pipe: Ends) -> None:
     output.flush(soon())
     assert output.unwritten() == 0
     assert os.read(pipe.read, 100) == b"first\n"
+
+
+def test_lines_that_may_not_wait_are_written_at_once_to_a_pipe_too(pipe: Ends) -> None:
+    output = Output(pipe.write, immediate=True)
+    output.add("first\n")
+    output._oldest = time.monotonic() + 1000  # its time is far away
+    output.flush(soon())
+    assert output.unwritten() == 0
+    assert os.read(pipe.read, 100) == b"first\n"
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    os.close(open_file(str(tmp_path / "new")))
+    os.mkfifo(tmp_path / "fifo")  # which nobody reads
+    for path, told in (
+        ("/nonexistent/x", "No such file"),
+        (str(tmp_path), "Is a directory"),
+        (str(tmp_path / "fifo"), "No such device"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(BpfError, match=f"^write to .*{told}.* Name a file that"):
+            open_file(path)
 
 
 def test_a_full_batch_does_not_wait(pipe: Ends) -> None:
