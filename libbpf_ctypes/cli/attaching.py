@@ -59,6 +59,11 @@ class Plan(NamedTuple):
         used = [("kprobe.multi", self.multi), ("kprobe", self.single)]
         return " and ".join(name for name, places in used if places)
 
+    @property
+    def descriptors(self) -> int:
+        """How many files the probes keep open."""
+        return len(self.single) * _DESCRIPTORS + bool(self.multi)
+
 
 def plan(functions: list[Function]) -> Plan:
     """How to attach to these: by kprobe.multi where several can be, on a kernel that has it."""
@@ -71,32 +76,24 @@ def plan(functions: list[Function]) -> Plan:
     return Plan(functions, able, [place for place in places if not functions[place].ftraceable])
 
 
-def describe(wanted: Plan) -> list[str]:
-    """What would be attached, how, and what each costs, as far as this kernel tells: lines."""
+def costs(wanted: Plan) -> list[str]:
+    """How the kernel gets to the program at each function, in words: what a call costs."""
     from .functions import Finder
 
     finder = Finder()
     by_ftrace = bool(finder.kallsyms.find("kprobe_ftrace_handler"))
-    breakpoint = "a breakpoint: an exception at each call" + _jump()
-    lines = []
-    for place, each in enumerate(wanted.functions):
-        if place in wanted.multi:
-            how = "kprobe.multi, ftrace's call: cheap at each call"
-        elif by_ftrace and finder.with_ftrace(each).ftraceable:
-            how = "kprobe, ftrace's call: cheap at each call"
-        else:
-            how = f"kprobe, {breakpoint}"
-        address = f"{each.address:#x}" if each.address else "address hidden"
-        lines.append(f"{each.label}  {address}  {how}")
-    if wanted.multi:
-        lines.append(f"kprobe.multi: {len(wanted.multi)} functions at once, by one link")
-    if wanted.single:
-        count = len(wanted.single)
-        files = f"{count * _DESCRIPTORS} open files"
-        lines.append(
-            f"kprobe: {count} one by one, {files}; to attach and detach takes each a while"
-        )
-    return lines
+    breakpoint = "kprobe, by a breakpoint, which costs an exception" + _jump()
+    multi = set(wanted.multi)
+
+    def cost(place: int, function: Function) -> str:
+        if place in multi:
+            return "kprobe.multi, by ftrace"
+        if not finder.probeable.knows_ftrace:
+            return "kprobe, by ftrace or a breakpoint: tracefs cannot be read"
+        seen = by_ftrace and finder.with_ftrace(function).ftraceable
+        return "kprobe, by ftrace" if seen else breakpoint
+
+    return [cost(place, function) for place, function in enumerate(wanted.functions)]
 
 
 def _jump() -> str:
@@ -105,7 +102,7 @@ def _jump() -> str:
         text = Path("/proc/sys/debug/kprobes-optimization").read_text(encoding="ascii")
     except OSError:
         return ""
-    return ", or a jump where the kernel can make it one" if text.strip() == "1" else ""
+    return ", or by a jump where the kernel can put one" if text.strip() == "1" else ""
 
 
 def counts_missed() -> bool:

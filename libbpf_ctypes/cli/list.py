@@ -84,9 +84,10 @@ class Prototypes:
     def of(self, function: Function) -> str:
         """A function's prototype as C has it, "" where none is known."""
         if function.syscall:
-            from .._syscalls import SYSCALLS
+            from .._syscalls import OTHERS, SYSCALLS
 
-            parameters = SYSCALLS.get(function.syscall)
+            others = OTHERS.get(os.uname().machine, {})
+            parameters = others.get(function.syscall, SYSCALLS.get(function.syscall))
             return "" if parameters is None else f"long {function.syscall}({parameters or 'void'})"
         try:
             return self._look_up(function)
@@ -100,8 +101,9 @@ class Prototypes:
         if not self._many:
             return types.function(function.symbol).prototype
         if function.module not in self._places:
-            entries = types.types(Kind.FUNC, own=True)
-            self._places[function.module] = {each.name: each.id for each in entries}
+            with types._reading():
+                places = {name: place for place, name in types._own_of(Kind.FUNC)}
+            self._places[function.module] = places
         place = self._places[function.module].get(function.symbol)
         return "" if place is None else types.function(place).prototype
 

@@ -81,6 +81,7 @@ def test_what_ftrace_knows_goes_by_one_link() -> None:
     wanted = plan(several)
     assert wanted == Plan(several, [0, 2], [1])
     assert wanted.method == "kprobe.multi and kprobe"
+    assert wanted.descriptors == 3
     assert plan(several[:2]) == Plan(several[:2], [], [0, 1]), "one needs no list"
     one, many = Program(), Program()
     with attach(objects(one, many), wanted) as attached:
