@@ -126,6 +126,7 @@ END_MORE = Struct(
     "unreadable" / Int64ul,
     "missed" / Int64sl,
     "refused_cpus" / PrefixedArray(Int32ul, Struct("cpu" / Int32ul, "events" / Int64ul)),
+    "beyond" / Int64ul,
 )
 
 
@@ -207,7 +208,7 @@ class End(NamedTuple):
     ``reader_left``: of the live command's lines; ``drained``: all was read;
     ``unreadable``: of the filtered, those that the filter could not judge;
     ``missed``: by the kernel, -1: unknown; ``refused_cpus``: the refused of each CPU
-    that has any.
+    that has any; ``beyond``: events that came after the last that was asked for.
     """
 
     samples: int
@@ -222,6 +223,7 @@ class End(NamedTuple):
     unreadable: int = 0
     missed: int = -1
     refused_cpus: tuple[tuple[int, int], ...] = ()
+    beyond: int = 0
 
 
 def checksum(offset: int, kind: int, payload: bytes) -> int:

@@ -20,7 +20,8 @@ class Account(NamedTuple):
     counters decide. ``reader_left``: of the lines. ``drained``: the buffers
     were read until they were empty. ``refused_cpus``: each CPU that lost events in
     its buffer, and how many. ``missed``: calls that the kernel did not run the program
-    for (recursion, maxactive); None: this kernel does not tell.
+    for (recursion, maxactive); None: this kernel does not tell. ``beyond``: events that
+    were read behind the last of --events, and are no lines.
     """
 
     counters: Counters
@@ -31,6 +32,12 @@ class Account(NamedTuple):
     drained: bool
     refused_cpus: tuple[tuple[int, int], ...] = ()
     missed: int | None = None
+    beyond: int = 0
+
+    @property
+    def shown(self) -> int:
+        """Events that became lines."""
+        return self.delivered - self.beyond
 
     @property
     def unread(self) -> int:
@@ -95,9 +102,11 @@ def tell(account: Account, function: str, console: Console) -> bool:
         f"delivered, {unread}{counters.refused} lost in the buffer; missed by the kernel: {missed}"
     )
     seconds = account.duration_ns / 1e9
-    rate = delivered / seconds if seconds else 0.0
+    rate = account.shown / seconds if seconds else 0.0
+    if account.beyond:
+        console.info(f"{account.beyond} more came before the trace ended; -n leaves them out")
     console.info(
-        f"{delivered} events, {account.lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
+        f"{account.shown} events, {account.lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
     )
     return account.adds_up
 

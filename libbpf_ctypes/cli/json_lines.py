@@ -123,6 +123,7 @@ class JsonLines(Formatter):
             filtered=counters.filtered,
             unreadable=counters.unreadable,
             delivered=account.delivered,
+            beyond=account.beyond,
             lost=account.lost,
             lost_in_buffer=counters.refused,
             lost_cpus=_by_cpu(dict(account.refused_cpus)),

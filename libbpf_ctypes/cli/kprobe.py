@@ -1,14 +1,15 @@
-"""``ebpf-tool kprobe``: one line for each call of a kernel function."""
+"""``ebpf-tool kprobe``: one line for each call of kernel functions."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import kernel
 from ..errors import BpfError
@@ -16,69 +17,40 @@ from ..maps import Map
 from ..object import BpfObject
 from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer, pages_for
-from . import usage
-from .console import Console, wants_debug
-from .lines import LineOptions, read_line_options
-from .output import Output
+from .console import Console
+from .options import Options, read_options
+from .output import Output, open_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .attaching import Attached
+    from .calls import Calls
     from .reading import Events
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
+_RICH_PROGRAMS = ("call_kprobe", "call_kprobe_multi")
+_RICH_MAPS = ("FUNCTIONS", "PATTERNS", "CHOSEN", "CGROUPS", "SCRATCH")
 
 _NEVER = 2**64 - 1
-_YEARS = 10 * 366 * 86400
-
-_BUFFER_MAX = 1 << 32
-
-
-class Options(NamedTuple):
-    """The command line, checked."""
-
-    function: str
-    seconds: float
-    include_self: bool
-    lines: LineOptions
-    record: str | None
-    buffer: int  # bytes of each CPU's; 0: the library's default
-    unsorted: bool
-    object: Path
-    quiet: bool
-    debug: bool
-
-
-def read_options(words: dict[str, Any]) -> Options:
-    """The options in docopt's words. Raises: usage.UsageError."""
-    function = words["FUNCTION"]
-    if words["--object"] == "":
-        raise usage.UsageError("--object takes a file, not ''")
-    if not function or not function.isprintable() or " " in function:
-        raise usage.UsageError(f"{function!r} is not the name of a kernel function")
-    return Options(
-        function=function,
-        seconds=usage.number(words, "--duration", _YEARS),
-        include_self=words["--include-self"],
-        lines=read_line_options(words),
-        record=words["--record"],
-        buffer=0 if words["--buffer"] is None else usage.size(words, "--buffer", _BUFFER_MAX),
-        unsorted=words["--unsorted"],
-        object=KPROBE_OBJECT if words["--object"] is None else Path(words["--object"]),
-        quiet=words["--quiet"],
-        debug=wants_debug(words["--verbose"]),
-    )
 
 
 def run(words: dict[str, Any]) -> int:
     """Runs the command; returns its exit status. Raises: usage.UsageError."""
     options = read_options(words)
     console = Console(quiet=options.quiet, verbose=options.debug)
+    trace = _Trace(options, console)
     try:
-        return _Trace(options, console).run()
+        return trace.run()
     except BpfError as error:
-        console.failure(error)
+        trace.tell_failure(error)
     except OSError as error:  # no descriptor left, say
         console.error(f"{options.function}: {error.strerror or error}")
     return 1
+
+
+class _NotByNameError(Exception):
+    """The kernel has no function of the name that was given, or several."""
 
 
 class _Trace:
@@ -86,80 +58,162 @@ class _Trace:
         self._options = options
         self._console = console
         self._stopping = False
+        self._output: Output | None = None
         self._events: Events | None = None
+        self._tracer = 0
 
     def run(self) -> int:
+        """Traces; returns the exit status."""
         options = self._options
-        self._look_at_process_ids()
-        self._console.info(f"Attaching kprobe to function: {options.function}")
-        seconds = f"{options.seconds:f}".rstrip("0").rstrip(".")
-        self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
+        for pid in options.choice.pids:
+            _check_process(pid)
+        for tid in options.choice.tids:
+            _check_thread(tid)
         if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
             reason = f"none is shipped for {os.uname().machine}"
             hint = "Add the machine to bpf/Makefile, or name an object of yours with --object."
             raise BpfError("find kprobe.bpf.o", None, reason, hint=hint)
+        if options.is_plain() and kernel.in_initial_pid_namespace():
+            self._tracer = 0 if options.include_self else os.getpid()
+            self._introduce(options.words[0])
+            try:
+                return self._trace(None)
+            except _NotByNameError:
+                calls = self._calls()  # says what there is; or it is a system call
+                return self._trace(calls)
+        calls = self._calls()
+        if options.dry_run:
+            from .dry_run import print_plan
+
+            return print_plan(calls, options, self._open_output())
+        self._look_at_process_ids(calls)
+        count = len(calls.functions)
+        self._introduce(calls.functions[0].label if count == 1 else f"{count} functions")
+        return self._trace(calls)
+
+    def _calls(self) -> Calls:
+        from .calls import Calls  # and all that the richer programs need
+
+        return Calls(self._options, self._console)
+
+    def _introduce(self, what: str) -> None:
+        self._console.info(f"Attaching kprobe to function: {what}")
+        seconds = f"{self._options.seconds:f}".rstrip("0").rstrip(".")
+        self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
+
+    def _trace(self, calls: Calls | None) -> int:
+        options = self._options
         with BpfObject.open(options.object) as obj:
             self._catch_signals()  # not before: the file may be a pipe that nobody writes to
-            self._prepare(obj)
+            self._prepare(obj, calls)
             obj.load()
-            output = self._open_output()
-            with self._open_buffer(obj.maps[EVENTS]) as buffer:
-                with obj.programs[PROGRAM].attach_kprobe(options.function) as link:
+            if calls is not None:
+                calls.fill(obj)
+            if self._output is None:
+                self._output = self._open_output()
+            with self._open_buffer(obj.maps[EVENTS], calls) as buffer:
+                with self._attached(obj, calls) as attached:
                     started = time.monotonic_ns()
                     end = started + int(options.seconds * 1e9) if options.seconds else _NEVER
                     # The program keeps it: we may be busy then, or be stopped.
                     obj.variables["until_ns"].value = end
-                    what = f"Kprobe attached to {options.function}. Listening for events..."
-                    self._console.info(what)
-                    events = self._start_reading(buffer, output)
+                    what = f"Kprobe attached to {self._attached_to(attached, calls)}."
+                    self._console.info(f"{what} Listening for events...")
+                    events = self._start_reading(buffer, self._output, calls)
                     events.listen(end / 1e9)
                     traced = min(time.monotonic_ns(), end) - started
+                    obj.variables["until_ns"].value = 0
                     self._console.info("Detaching kprobe...")
-                    link.close()
-                return events.end(obj.maps[COUNTERS], traced)
+                    attached.close(self._progress("Detaching"))
+                return events.end(obj.maps[COUNTERS], traced, attached.missed())
 
-    def _start_reading(self, buffer: PerfBuffer[Any], output: Output) -> Events:
+    @contextlib.contextmanager
+    def _attached(self, obj: BpfObject, calls: Calls | None) -> Iterator[Attached]:
+        """The probes. Raises: _NotByNameError: the kernel knows the name not, or more than once."""
+        if calls is None:
+            try:
+                link = obj.programs[PROGRAM].attach_kprobe(self._options.words[0])
+            except BpfError as error:
+                if error.errno in (errno.ENOENT, errno.EADDRNOTAVAIL) and kernel.has_kprobes():
+                    raise _NotByNameError from error
+                raise
+            from .attaching import Attached
+
+            attached = Attached()
+            attached.add(obj.programs[PROGRAM], link, "kprobe", 1)
+        else:
+            from .attaching import attach
+
+            progress = self._progress("Attaching")
+            attached = attach(
+                obj, calls.plan, progress=progress, should_stop=lambda: self._stopping
+            )
+        try:
+            yield attached
+        finally:
+            attached.close()
+
+    def _progress(self, what: str) -> Any:
+        from .attaching import Counter
+
+        return Counter(self._console, what, quiet=self._options.quiet)
+
+    def _attached_to(self, attached: Attached, calls: Calls | None) -> str:
+        """The function, or how many of how many."""
+        if calls is None:
+            return self._options.words[0]
+        count = len(calls.functions)
+        if count == 1:
+            return calls.functions[0].label
+        of = "" if attached.count == count else f"{attached.count} of "
+        return f"{of}{count} functions by {attached.method}"
+
+    def _start_reading(
+        self, buffer: PerfBuffer[Any], output: Output, calls: Calls | None
+    ) -> Events:
         # What reads events takes a while to import: the probe is there already, and the
         # buffers keep what comes meanwhile.
         from .reading import Events
 
-        self._events = Events(self._options, buffer, output, self._console)
+        self._events = Events(self._options, calls, buffer, output, self._console)
         if self._stopping:  # a signal came before there was anything to stop
             self._events.stop()
         return self._events
 
     def _open_output(self) -> Output:
         """Where the lines go."""
+        at_once = self._options.line_buffered
+        if self._options.output is not None:
+            return Output(open_file(self._options.output), immediate=at_once)
         if sys.stdout is not None:
-            return Output(sys.stdout.fileno(), sys.stdout.encoding)
+            return Output(sys.stdout.fileno(), sys.stdout.encoding, immediate=at_once)
         if self._options.record is None:
-            hint = "Leave it open, or record to a file with --record."
+            hint = "Leave it open, write to a file with -o, or record to one with --record."
             raise BpfError("write the output", None, "stdout is closed", hint=hint)
         return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    def _open_buffer(self, events: Map[Any, Any]) -> PerfBuffer[Any]:
+    def _open_buffer(self, events: Map[Any, Any], calls: Calls | None) -> PerfBuffer[Any]:
         """The buffer of events: raw ones for a recording, which are decoded later."""
 
         def on_lost(cpu: int, count: int) -> None:
             assert self._events is not None  # it is told by a poll
-            self._events.say_lost(cpu, count)
+            self._events.lost(cpu, count)
 
         pages = pages_for(self._options.buffer) if self._options.buffer else None
-        if self._options.record is None:
+        if calls is None and self._options.record is None:
             return PerfBuffer(events, _event_schema, on_lost=on_lost, pages=pages)
         return PerfBuffer(events, on_lost=on_lost, pages=pages, with_cpu=True)
 
-    def _look_at_process_ids(self) -> None:
-        """The kernel numbers processes as the host does: says so where we do not."""
-        if kernel.in_initial_pid_namespace():
-            _check_process(self._options.lines.pid)
-            self._tracer = 0 if self._options.include_self else os.getpid()
-            return
-        self._tracer = 0  # our number here is another process's there
-        self._console.warning(
-            "This is a container: process ids are the host's, in the events and for -p, "
-            "and ebpf-tool's own calls are not left out."
-        )
+    def _look_at_process_ids(self, calls: Calls) -> None:
+        """Processes are numbered as the user sees them, if the kernel's types say how."""
+        if calls.ids.namespace and not calls.ids.offsets:
+            # Our number here is another process's there.
+            self._console.warning(
+                "This is a container on a kernel without BTF: process ids are the host's, in the "
+                "events and for -p, and ebpf-tool's own calls are not left out."
+            )
+        elif not self._options.include_self:
+            self._tracer = os.getpid()
 
     def _catch_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
@@ -172,7 +226,7 @@ class _Trace:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(signal.SIGHUP, stop)
 
-    def _prepare(self, obj: BpfObject) -> None:
+    def _prepare(self, obj: BpfObject, calls: Calls | None) -> None:
         """Checks that the object is ours and for this machine, and sets its filters."""
         _ = obj.programs[PROGRAM], obj.maps[EVENTS], obj.maps[COUNTERS], obj.variables["until_ns"]
         machine = obj.variables["machine"].value
@@ -180,8 +234,26 @@ class _Trace:
             reason = f"it is built for another machine ({machine!r}, not {os.uname().machine})"
             hint = "Take the object of this machine's folder in the package's data folder."
             raise BpfError(f"use {obj.source}", None, reason, hint=hint)
-        obj.variables["target_pid"].value = self._options.lines.pid
+        if calls is not None:
+            calls.prepare(obj, self._tracer)
+            return
+        for name in _RICH_MAPS:
+            if name in obj.maps:  # not of an older build
+                obj.maps[name].autocreate = False
+        obj.variables["target_pid"].value = next(iter(self._options.choice.pids), 0)
         obj.variables["tracer_pid"].value = self._tracer
+
+    def tell_failure(self, error: BpfError) -> None:
+        """Tells of what ended the trace; under --json among the objects, too."""
+        self._console.end_status()
+        if self._options.lines.json and self._console.also is None:
+            from .json_lines import error_record
+
+            with contextlib.suppress(BpfError):
+                output = self._output or self._open_output()
+                output.add(error_record(error))
+                output.flush(time.monotonic() + 1, force=True)
+        self._console.failure(error)
 
 
 def _event_schema() -> Any:
@@ -192,16 +264,26 @@ def _event_schema() -> Any:
 
 def _check_process(pid: int) -> None:
     """Refuses a -p that can never match, and says what -p does not see."""
-    if not pid:
-        return
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        there = "there is no process of this number"
-        reason = there if error.errno == errno.ENOENT else error.strerror or ""
-        hint = "" if Path("/proc/self/status").exists() else "/proc is not mounted: mount it first."
-        raise BpfError(f"trace process {pid}", None, reason, hint=hint) from None
-    group = next((line.split()[1] for line in status.splitlines() if line[:5] == "Tgid:"), pid)
-    if int(group) != pid:
+    group = _thread_group(pid, f"trace process {pid}", "process")
+    if group != pid:
         reason = f"it is a thread of process {group}"
-        raise BpfError(f"trace process {pid}", None, reason, hint=f"Use -p {group}.")
+        hint = f"Use -p {group}, or --tid {pid}."
+        raise BpfError(f"trace process {pid}", None, reason, hint=hint)
+
+
+def _check_thread(tid: int) -> None:
+    """Refuses a --tid that can never match."""
+    _thread_group(tid, f"trace thread {tid}", "thread")
+
+
+def _thread_group(number: int, operation: str, what: str) -> int:
+    """The process that a thread is of. Raises: BpfError: there is none."""
+    try:
+        status = Path(f"/proc/{number}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        there = f"there is no {what} of this number"
+        reason = there if error.errno in (errno.ENOENT, errno.ESRCH) else error.strerror or ""
+        hint = "" if Path("/proc/self/status").exists() else "/proc is not mounted: mount it first."
+        raise BpfError(operation, None, reason, hint=hint) from None
+    lines = status.splitlines()
+    return int(next((line.split()[1] for line in lines if line[:5] == "Tgid:"), number))

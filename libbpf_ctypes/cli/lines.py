@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .origin import Traced
     from .style import Style
 
-_PID_MAX = 1 << 22
-
 #: On a terminal: columns of "[pid]" at first, of "comm:", of "function:" at most.
 _PID_WIDTH, _COMM_WIDTH, _FUNCTION_WIDTH = 7, 16, 24
 
@@ -26,7 +24,7 @@ _PID_WIDTH, _COMM_WIDTH, _FUNCTION_WIDTH = 7, 16, 24
 class LineOptions(NamedTuple):
     """What the command line says of the lines, checked."""
 
-    pid: int  # 0: every process
+    pids: tuple[int, ...]  # none: every process
     show_tid: bool
     time: str
     raw_args: bool
@@ -39,7 +37,7 @@ def read_line_options(words: dict[str, Any]) -> LineOptions:
     """The options in docopt's words. Raises: usage.UsageError."""
     fields = words.get("--fields")
     options = LineOptions(
-        pid=usage.whole_number(words, "--pid", _PID_MAX) if words["--pid"] is not None else 0,
+        pids=usage.numbers(words, "--pid", 1, usage.PID_MAX),
         show_tid=words["--show-tid"],
         time=usage.choice(words, "--time", ("ns", "boot", "wall")),
         raw_args=words["--raw-args"],

@@ -6,60 +6,111 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..events import Counters, SyscallEvent
+from ..events import Counters
 from ..maps import Map
 from ..perf_buffer import PerfBuffer
-from .account import Account, read_counters, refused_cpus, tell, total
+from .account import Account, Losses, exit_status, read_counters, refused_cpus, tell, total
 from .argument import first_argument
 from .console import Console
-from .lines import line_formatter
+from .lines import Formatter, Lines
+from .origin import here
 from .output import Output
-from .stream import Stream
+from .stream import Decode, Stream
+from .style import style_of
 from .text import WallClock
 
 if TYPE_CHECKING:
-    from .kprobe import Options
+    from .calls import Calls
+    from .options import Options
     from .recorder import Recorder
 
 
 class Events:
     """Reads, records and prints the events, tells of losses, and gives account of all.
 
-    Args: options: of the command. buffer: opened, its probe attached.
+    Args:
+        options: of the command.
+        calls: of the rich programs; None: the plain one sends struct syscall_event.
+        buffer: opened, its probes attached.
     Raises: BpfError: the recording cannot be written; the object's event is another.
+        UsageError: --fields names what there is not.
     """
 
     def __init__(
-        self, options: Options, buffer: PerfBuffer[Any], output: Output, console: Console
+        self,
+        options: Options,
+        calls: Calls | None,
+        buffer: PerfBuffer[Any],
+        output: Output,
+        console: Console,
     ) -> None:
         self._options = options
         self._buffer = buffer
         self._output = output
         self._console = console
         self._clock = WallClock()
-        self._lost_said = 0
-        self._lost_said_at = 0.0
-        argument = first_argument(options.function, raw=options.lines.raw_args)
+        self._losses = Losses(console)
         self._recorder: Recorder | None = None
-        if options.record is None:
-            buffer.resolve_schema()  # now, and not with the first event
-        else:
-            from .recorder import Recorder
-
-            self._recorder = Recorder(
-                options.record,
-                options.function,
-                options.lines.pid,
-                argument,
-                self._clock,
-                console,
-            )
-        self._format_events = line_formatter(options.lines, argument, self._clock)
-        format_events = self._format_now if options.lines.time == "wall" else self._format_events
+        self._formatter: Formatter
+        decode = self._prepare_plain() if calls is None else self._prepare_rich(calls)
+        if options.lines.json:
+            console.also = lambda error: output.add(self._formatter.error(error))
+        output.add(self._formatter.start())
+        dated = options.lines.time == "wall" or options.lines.json
+        format_events = self._format_now if dated else self._formatter.format
         self._stream = Stream(
-            buffer, output, format_events, self._recorder, merge=not options.unsorted
+            buffer,
+            output,
+            format_events,
+            decode=decode,
+            recorder=self._recorder,
+            merge=not options.unsorted,
+            limit=options.events,
+            on_turn=self._turn,
         )
         gc.freeze()  # what is loaded stays: collections need not look through it again
+
+    def _prepare_plain(self) -> Decode | None:
+        """For struct syscall_events; returns what decodes them, if the buffer does not."""
+        options = self._options
+        argument = first_argument(options.words[0], raw=options.lines.raw_args)
+        style = style_of(options.lines.color, self._output.fd)
+        self._formatter = Lines(options.lines, argument, self._clock, style)
+        if options.record is None:
+            self._buffer.resolve_schema()  # now, and not with the first event
+            return None
+        from .recorder import Recorder
+
+        pid = next(iter(options.choice.pids), 0)
+        what = options.words[0]
+        self._recorder = Recorder(options.record, what, pid, argument, self._clock, self._console)
+        return self._recorder.decode
+
+    def _prepare_rich(self, calls: Calls) -> Decode:
+        """For struct call_events; returns what decodes them."""
+        from .formatters import call_formatter
+
+        options = self._options
+        style = style_of(options.lines.color, self._output.fd)
+        self._formatter = call_formatter(options.lines, calls.traced, self._clock, style, here())
+        if options.record is None:
+            decode = calls.schema.decode
+            return lambda samples: [decode(data) for _cpu, data in samples]
+        from .recorded import function_record
+        from .recorder import Recorder
+
+        pids = options.choice.pids
+        records = [function_record(function) for function in calls.traced]
+        self._recorder = Recorder(
+            options.record,
+            " ".join(options.words),
+            pids[0] if len(pids) == 1 else 0,
+            None,
+            self._clock,
+            self._console,
+            calls=(records, calls.schema),
+        )
+        return self._recorder.decode
 
     def stop(self) -> None:
         """Ends listen(); safe in a signal handler."""
@@ -67,10 +118,17 @@ class Events:
 
     def listen(self, end: float) -> None:
         """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
-        self._stream.listen(end)
+        self._console.start_status(self._output, self._options.seconds)
+        try:
+            self._stream.listen(end)
+        finally:
+            self._console.end_status()
 
-    def end(self, counters: Map[Any, Any], duration_ns: int) -> int:
-        """Prints what is left, the probe being detached, and the account; the exit status."""
+    def end(self, counters: Map[Any, Any], duration_ns: int, missed: int | None) -> int:
+        """Prints what is left, the probes being detached, and the account; the exit status.
+
+        Args: missed: calls that the kernel did not run the program for; None: it does not tell.
+        """
         stream = self._stream
         if not stream.reader_left:
             stream.drain()
@@ -83,16 +141,21 @@ class Events:
             stream.reader_left,
             stream.drained,
             refused_cpus(rows),
+            missed,
+            stream.beyond,
         )
-        good = tell(account, self._options.function, self._console)
+        tell(account, self._options.function, self._console)
+        self._output.add(self._formatter.end(account))
+        stream.finish()
+        status = exit_status(account, strict=self._options.strict)
         if self._recorder is not None:
             self._recorder.end(account)
-            good = good and not self._recorder.failed
+            status = status or int(self._recorder.failed)
         if self._output.unwritten() and not stream.reader_left:
             lines = f"{self._output.unwritten()} lines were not written"
             self._console.error(f"{lines}: nobody reads the output, or too slowly.")
-            good = False
-        return 0 if good else 1
+            return 1
+        return status
 
     def _counted(self, counters: Map[Any, Any]) -> list[Counters]:
         """The kernel's counters, each CPU's.
@@ -106,18 +169,22 @@ class Events:
             time.sleep(0.01)
         return read_counters(counters)
 
-    def say_lost(self, cpu: int, count: int) -> None:
-        """Tells of losses while they happen, at most once a second."""
+    def lost(self, cpu: int, count: int) -> None:
+        """Takes a report of losses; they are told while they happen, and recorded."""
+        self._losses.add(cpu, count)
+        self._formatter.lost(cpu, count)
         if self._recorder is not None:
             self._recorder.lost(cpu, count)
-        now = time.monotonic()
-        if now - self._lost_said_at >= 1:
-            new, self._lost_said = self._buffer.lost - self._lost_said, self._buffer.lost
-            self._lost_said_at = now
-            self._console.warning(f"{new} events lost: they come faster than they are read")
 
-    def _format_now(self, events: list[SyscallEvent]) -> str:
-        """Lines with dates, by the clock as it is now."""
+    def _turn(self) -> float | None:
+        """What is to be done beside the events; returns in how many seconds again."""
+        self._losses.tell(time.monotonic())
+        if not self._output.waiting():
+            self._console.update_status(self._stream.delivered, self._buffer.lost)
+        return self._console.status_due()
+
+    def _format_now(self, events: list[Any]) -> str:
+        """Text with dates, by the clock as it is now."""
         if self._recorder is None or self._recorder.failed:  # else it is the recording's
             self._clock.adjust()
-        return self._format_events(events)
+        return self._formatter.format(events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any
 
 from .. import recording_format
 from ..btf import Kind
@@ -14,17 +14,15 @@ from .account import Account
 from .argument import Argument
 from .formats import BOOLEAN, DECIMAL, POINTER, Format, ShownArgument
 from .origin import Traced
+from .stream import Decode
 from .text import escape
-
-#: Makes events of samples and their CPUs.
-Decode = Callable[["list[tuple[int, bytes]]"], "list[Any]"]
 
 
 def end_of(account: Account) -> End:
     """The account as a recording keeps it: what was unreadable is among the filtered."""
     counters = account.counters
     return End(
-        samples=account.delivered,
+        samples=account.delivered - account.beyond,
         reported_lost=account.reported,
         seen=counters.seen,
         filtered=counters.filtered + counters.unreadable,
@@ -36,6 +34,7 @@ def end_of(account: Account) -> End:
         unreadable=counters.unreadable,
         missed=-1 if account.missed is None else account.missed,
         refused_cpus=account.refused_cpus,
+        beyond=account.beyond,
     )
 
 
@@ -44,13 +43,14 @@ def account_of(end: End, delivered: int, reported: int) -> Account:
     counters = Counters(end.filtered - end.unreadable, end.sent, end.refused, end.unreadable)
     return Account(
         counters,
-        delivered,
+        delivered + end.beyond,
         reported,
         end.duration_ns,
         end.reader_left,
         end.drained,
         end.refused_cpus,
         None if end.missed < 0 else end.missed,
+        end.beyond,
     )
 
 

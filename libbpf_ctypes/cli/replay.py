@@ -22,7 +22,6 @@ from .lines import Formatter, LineOptions, Lines, read_line_options
 from .origin import Origin
 from .output import open_file
 from .recorded import (
-    Decode,
     account_of,
     as_calls,
     call_decoder,
@@ -31,6 +30,7 @@ from .recorded import (
     sample_decoder,
     traced_functions,
 )
+from .stream import Decode
 from .style import style_of
 from .text import WallClock, escape
 
@@ -109,8 +109,8 @@ class _Replay:
             if isinstance(item, Samples):
                 events = decode(item.samples)
                 self._read += len(events)
-                if lines.pid:
-                    events = [event for event in events if event.pid == lines.pid]
+                if lines.pids:
+                    events = [event for event in events if event.pid in lines.pids]
                 self._printed += len(events)
                 self._write(formatter.format(events))
             elif isinstance(item, Clock):
@@ -162,10 +162,12 @@ class _Replay:
 
     def _account(self, end: End, formatter: Formatter) -> int:
         """Tells what the live command told at its end."""
-        if self._options.lines.pid:
+        pids = self._options.lines.pids
+        if pids:
+            which = f"process{'es' * (len(pids) > 1)} {', '.join(map(str, pids))}"
             self._console.info(
-                f"{self._printed} of the {self._read} recorded events are of process "
-                f"{self._options.lines.pid}; the rest of this account is of all of them"
+                f"{self._printed} of the {self._read} recorded events are of {which}; "
+                "the rest of this account is of all of them"
             )
         account = account_of(end, self._read, self._lost)
         good = tell(account, escape(self._reader.header.function), self._console)

@@ -65,7 +65,7 @@ def scope_of(function: Function, btf: Btf | Shapes | None) -> Scope:
     registers = _REGISTERS.get(here, _X_REGISTERS)
     if not function.offset:
         registers = tuple(f"arg{number}" for number in range(6))
-    unknown = shapes.declare("unsigned long")
+    unknown = shapes.declare("void *")  # that it may be followed
     places = place_parameters([(name, unknown) for name in registers], shapes, here)
     return Scope(function.label, function.syscall, places, False, shapes)
 

@@ -10,12 +10,17 @@ from .text import escape
 
 #: Each command's words: what the first is, what it takes, how many, and an example.
 COMMANDS = {
-    "kprobe": ("the name of a function", "one function", 1, "vfs_read"),
-    "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
+    "kprobe": ("the name of a function", "functions", 1 << 16, "vfs_read"),
+    "list": ("", "one pattern", 1, ""),
     "doctor": ("", "no name", 0, ""),
+    "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
     "schema": ("the name of an object file", "one object file and one struct", 2, "tool.bpf.o"),
     "skeleton": ("the name of an object file", "one object file", 1, "tool.bpf.o"),
 }
+
+
+#: What Linux gives no process more than.
+PID_MAX = 1 << 22
 
 
 class UsageError(Exception):
@@ -84,6 +89,18 @@ def whole_number(words: dict[str, Any], option: str, maximum: int) -> int:
     return int(text)
 
 
+def numbers(words: dict[str, Any], option: str, minimum: int, maximum: int) -> tuple[int, ...]:
+    """The values of a repeatable OPTION as whole numbers. Raises: UsageError."""
+    found = []
+    for text in words[option]:
+        if not re.fullmatch(r"[0-9]{1,20}", text) or not minimum <= int(text) <= maximum:
+            raise UsageError(
+                f"{option} takes a whole number from {minimum} to {maximum}, not {text!r}"
+            )
+        found.append(int(text))
+    return tuple(found)
+
+
 def size(words: dict[str, Any], option: str, maximum: int) -> int:
     """The value of OPTION in bytes, as "512K", "4M" or a plain number. Raises: UsageError."""
     text = words[option]
@@ -127,6 +144,15 @@ def _options_of(doc: str, command: str) -> set[str]:
     return named
 
 
+def _repeatable(doc: str) -> set[str]:
+    """The options that may be given more than once, by all their names."""
+    found = set(re.findall(r"\[(--?[a-z][a-z-]*)(?:[ =][A-Z]+)?\]?\.\.\.", doc))
+    for names in re.findall(r"^  (-\w)(?: [A-Z]+)?, (--[a-z-]+)", doc, re.M):
+        if found & set(names):
+            found |= set(names)
+    return found
+
+
 def _nearest(word: str, known: Any) -> str:
     import difflib
 
@@ -163,7 +189,7 @@ def _diagnose(doc: str, words: list[str]) -> str:
             if not rest:
                 return f"option {name} needs a value"
             rest.pop(0)
-        if name in seen and name not in ("-v", "--verbose"):
+        if name in seen and name not in _repeatable(doc):
             return f"option {name} is given twice"
         seen.append(name)
     if "--version" in seen:

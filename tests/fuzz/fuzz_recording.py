@@ -55,7 +55,7 @@ def _print(reader: RecordingReader, chosen: int) -> None:
     header, clock = reader.header, WallClock()
     clock.set(*header.clock)
     fields = ("time", "pid", "comm", "function", "args") if chosen % 3 == 1 else ()
-    options = LineOptions(0, True, "wall", chosen % 2 == 1, fields, chosen % 3 == 2)
+    options = LineOptions((), True, "wall", chosen % 2 == 1, fields, chosen % 3 == 2)
     argument = recorded_argument(header.argument, raw=options.raw_args)
     records: list[dict[str, Any]] = []
     formatter: Formatter | None = None

@@ -41,7 +41,7 @@ OFFSET = 1_790_000_000 * 10**9
 
 def options(**changes: Any) -> LineOptions:
     """The options of a command without any, and these."""
-    plain = LineOptions(pid=0, show_tid=False, time="ns", raw_args=False)
+    plain = LineOptions(pids=(), show_tid=False, time="ns", raw_args=False)
     return plain._replace(**changes)
 
 

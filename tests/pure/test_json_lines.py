@@ -189,8 +189,8 @@ def account(refused: int = 0, missed: int | None = None, filtered: int = 0) -> A
 def test_the_summary_accounts_for_all() -> None:
     (quiet,) = records(formatter().end(account(filtered=4)))
     assert quiet == {
-        "type": "summary", "seen": 7, "filtered": 4, "unreadable": 0, "delivered": 3, "lost": 0,
-        "lost_in_buffer": 0, "lost_cpus": {}, "missed": None, "duration_ns": 2 * 10**9,
+        "type": "summary", "seen": 7, "filtered": 4, "unreadable": 0, "delivered": 3, "beyond": 0,
+        "lost": 0, "lost_in_buffer": 0, "lost_cpus": {}, "missed": None, "duration_ns": 2 * 10**9,
         "adds_up": True,
     }  # fmt: skip
     (lossy,) = records(formatter().end(account(5, 2)))

@@ -228,7 +228,7 @@ def test_when_there_are_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_options_choose() -> None:
-    words = {"--pid": None, "--show-tid": False, "--time": "ns", "--raw-args": False}
+    words = {"--pid": [], "--show-tid": False, "--time": "ns", "--raw-args": False}
     assert read_line_options(words) == options()
     fields = read_line_options({**words, "--fields": "time,args", "--color": "never"})
     assert fields == options(fields=("time", "args"), color="never")

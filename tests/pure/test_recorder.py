@@ -57,7 +57,7 @@ def test_dates_stay_the_same_when_the_clock_and_the_zone_change(
     path = tmp_path / "trace.rec"
     clock = SetClock()
     recorder = Recorder(str(path), "f", 3, ARGUMENT, clock, Console(quiet=True, verbose=False))
-    options = LineOptions(pid=0, show_tid=False, time="wall", raw_args=False)
+    options = LineOptions(pids=(), show_tid=False, time="wall", raw_args=False)
     format_events = line_formatter(options, ARGUMENT, clock)
     decode = recorder.decode
     live = ""

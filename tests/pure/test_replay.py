@@ -139,7 +139,7 @@ from libbpf_ctypes.cli import replay
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-words = {"FILE": sys.argv[1], "--pid": None, "--show-tid": False, "--time": "ns"}
+words = {"FILE": sys.argv[1], "--pid": [], "--show-tid": False, "--time": "ns"}
 sys.exit(replay.run({**words, "--raw-args": False, "--quiet": False}))
 """
     with tempfile.TemporaryDirectory() as folder:

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libbpf_ctypes.cli import replay, usage
-from libbpf_ctypes.cli.kprobe import Options, read_options
 from libbpf_ctypes.cli.lines import LineOptions
+from libbpf_ctypes.cli.options import Options, read_options
 
 from .helpers import run_tool, usage_text
 
@@ -38,12 +38,8 @@ WRONG = [
     ("kprobe", "needs the name of a function"),
     ("kprobe -d 5", "needs the name of a function"),
     ("kprobe --duration 5 --pid 3", "needs the name of a function"),
-    ("kprobe vfs_read vfs_write", "'vfs_write' is one too many"),
-    ("kprobe vfs_read vfs_write vfs_open", "'vfs_write vfs_open'"),
-    ("kprobe vfs_read 5", "'5' is one too many"),
     ("kprobe vfs_read -x", "unknown option -x"),
     ("kprobe vfs_read -qx", "unknown option -x"),
-    ("kprobe vfs_read -5", "unknown option -5"),
     ("kprobe vfs_read --colour", "unknown option --colour"),
     ("kprobe vfs_read --objct=f", "did you mean --object?"),
     ("kprobe vfs_read --durations 5", "did you mean --duration?"),
@@ -57,7 +53,10 @@ WRONG = [
     ("kprobe vfs_read --quiet=yes", "option --quiet takes no value"),
     ("kprobe vfs_read --verbose=1", "option --verbose takes no value"),
     ("kprobe vfs_read -d 1 -d 2", "option -d is given twice"),
-    ("kprobe vfs_read --pid 1 --pid=2", "option --pid is given twice"),
+    ("kprobe vfs_read --cpu 1 --cpu=2", "option --cpu is given twice"),
+    ("list a b", "list takes one pattern, and 'b' is one too many"),
+    ("doctor a", "doctor takes no name, and 'a' is one too many"),
+    ("doctor --json --args", "doctor takes no option --args"),
     ("kprobe vfs_read -q -q", "option -q is given twice"),
     ("kprobe vfs_read --raw-args --raw-args", "option --raw-args is given twice"),
     ("schema", "needs the name of an object file"),
@@ -65,7 +64,7 @@ WRONG = [
     ("schema a.o -d 5", "schema takes no option -d"),
     ("schema a.o --colour", "unknown option --colour"),
     ("--version vfs_read", "'vfs_read'"),
-    ("", "no command given; there is: kprobe, replay"),
+    ("", "no command given; there is: kprobe, list, doctor, replay"),
     ("replya f", "did you mean replay?"),
     ("replay", "replay needs the name of a recording, as in 'ebpf-tool replay trace.rec'"),
     ("replay a b", "replay takes one recording, and 'b' is one too many"),
@@ -102,7 +101,8 @@ def test_the_message_names_what_is_wrong(line: str, told: str) -> None:
         "",
         "kprobe",
         "kprobe vfs_read -x",
-        "kprobe vfs_read vfs_write",
+        "kprobe vfs_read 5",
+        "kprobe vfs_read -5",
         "kprobe vfs_read -d soon",
         "kprobe vfs_read --time=utc",
         "kprobe 'vfs read'",
@@ -165,7 +165,7 @@ def test_options_as_they_are_read() -> None:
     options = read_options(parse("kprobe vfs_read -d 2.5 -p 12 --time=wall --show-tid -q"))
     assert options.function == "vfs_read"
     assert options.seconds == 2.5
-    assert options.lines == LineOptions(pid=12, show_tid=True, time="wall", raw_args=False)
+    assert options.lines == LineOptions(pids=(12,), show_tid=True, time="wall", raw_args=False)
     assert options.record is None
     assert options.quiet
     assert not options.include_self
@@ -179,14 +179,14 @@ def test_options_of_replay(line: str) -> None:
     options = replay.read_options(parse(line))
     assert options.file == "f"
     assert options.quiet == ("-q" in line)
-    assert options.lines.pid == (7 if "7" in line else 0)
+    assert options.lines.pids == ((7,) if "7" in line else ())
 
 
 def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EBPF_TOOL_LOG", raising=False)
     options = read_options(parse("kprobe vfs_read"))
     assert options.seconds == 0
-    assert options.lines == LineOptions(pid=0, show_tid=False, time="ns", raw_args=False)
+    assert options.lines == LineOptions(pids=(), show_tid=False, time="ns", raw_args=False)
     assert not options.debug
     assert read_options(parse("kprobe vfs_read -v")).debug
     monkeypatch.setenv("EBPF_TOOL_LOG", "Debug")

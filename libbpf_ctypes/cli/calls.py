@@ -1,0 +1,352 @@
+"""What the rich programs are told: which functions, which calls of them, what to read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import kernel
+from .._shapes import Shapes
+from ..btf import Btf
+from ..errors import BpfError
+from ..events import call_event_schema
+from .arguments import Arguments, MissingArgument, arguments_of
+from .attaching import plan
+from .columns import wanted_arguments
+from .fetches import NO_COMPARISON, NO_FETCH, Fetch
+from .filter import Filter, compile_filter
+from .functions import Function, find_functions
+from .origin import Traced
+from .pattern import Pattern, compile_patterns
+
+if TYPE_CHECKING:
+    from ..object import BpfObject
+    from .console import Console
+    from .options import Choice, Options
+
+PROGRAM, MULTI_PROGRAM = "call_kprobe", "call_kprobe_multi"
+
+#: bpf/call_event.h: enum chosen, and the counts of its arrays.
+_PID, _TID, _UID, _CPU = 1, 2, 4, 8
+_VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
+_UNWRAP = 1
+_NO_FILTER = 0xFFFF
+
+#: A kernel's comm has room for so many bytes, and the NUL.
+_COMM_MAX = 15
+
+#: Offsets that ns_pid and the like need, by the object's variable: struct, member.
+_PLACES = {
+    "task_group_leader": ("task_struct", "group_leader"),
+    "task_thread_pid": ("task_struct", "thread_pid"),
+    "pid_level": ("pid", "level"),
+    "pid_numbers": ("pid", "numbers"),
+    "upid_ns": ("upid", "ns"),
+    "upid_nr": ("upid", "nr"),
+}
+
+
+class Ids(NamedTuple):
+    """Process ids of other pid namespaces than the initial one.
+
+    Attributes:
+        offsets: values of the object's variables of these names; none: they are not to be had.
+        namespace: the inode number of the user's pid namespace; 0: the initial one.
+    """
+
+    offsets: dict[str, int]
+    namespace: int
+
+
+class Calls:
+    """A trace by the rich programs, as it is to be loaded.
+
+    Attributes:
+        functions: that are traced; their places here are the attach cookies.
+        plan: how they are attached to.
+        traced: the same, as formatters and recordings take them.
+        schema: of the events.
+        ids: of processes.
+    Raises: usage.UsageError, BpfError: there are no such functions, arguments, users, cgroups.
+    """
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self._choice = options.choice
+        self.functions = find_functions(
+            list(options.words), address=options.address, all_of=options.all_of
+        )
+        self.plan = plan(self.functions)
+        with _Types() as types:
+            self._arguments = _all_arguments(options, self.functions, types, console)
+            self._filters = _all_filters(options.choice.filter, self.functions, types)
+            wants_ids = options.lines.json or {"ns_pid", "ns_tid"} & set(options.lines.fields)
+            self.ids = _ids(bool(wants_ids), types)
+        self.traced = tuple(
+            Traced(function.label, function.symbol, function.module, arguments.shown)
+            for function, arguments in zip(self.functions, self._arguments)
+        )
+        shown = [argument for made in self._arguments for argument in made.shown]
+        texts = 1 + max((argument.text for argument in shown), default=-1)
+        self.schema = call_event_schema(texts)
+        self._comms = _comm_pattern(options.choice.comms, console)
+        self._cgroup = _cgroup(options.choice.cgroup)
+
+    def prepare(self, obj: BpfObject, tracer: int) -> None:
+        """Sets what is to be set before the object is loaded.
+
+        Args: tracer: the process that is left out, 0: none.
+        """
+        choice, variables = self._choice, obj.variables
+        obj.programs["syscall_kprobe"].autoload = False
+        obj.programs[PROGRAM].autoload = bool(self.plan.single)
+        obj.programs[MULTI_PROGRAM].autoload = bool(self.plan.multi)
+        chosen = _chosen(choice)
+        values: dict[str, int] = {
+            "tracer_pid": tracer,
+            "chosen": sum({what for what, _number in chosen}),
+            "sample": choice.sample,
+            "event_size": self.schema.size,
+            "values_used": max(len(made.fetches) for made in self._arguments),
+            "comparisons_used": max(len(made.comparisons) for made in self._filters),
+            "cookies": len(self.functions) > 1,
+            "comm_chosen": self._comms is not None,
+            "cgroup_chosen": self._cgroup is not None,
+            "own_ids": bool(self.ids.offsets),
+            "pid_namespace": self.ids.namespace if self.ids.offsets else 0,
+            **self.ids.offsets,
+        }
+        for name, value in values.items():
+            variables[name].value = value
+        variables["until_ns"].value = 0  # all functions begin at once
+        obj.maps["FUNCTIONS"].max_entries = len(self.functions)
+        obj.maps["CHOSEN"].max_entries = max(1, len(chosen))
+
+    def fill(self, obj: BpfObject) -> None:
+        """Fills the loaded object's maps."""
+        functions = obj.maps["FUNCTIONS"]
+        for place in range(len(self.functions)):
+            functions[_key(place)] = self._packed(place)
+        for what, number in _chosen(self._choice):
+            obj.maps["CHOSEN"][struct.pack("=II", what, number)] = b"\1"
+        patterns = dict(enumerate(self._filters[-1].patterns))
+        if self._comms is not None:
+            patterns[_COMM_PATTERN] = self._comms
+        for place, pattern in patterns.items():
+            packed = struct.pack("=256Q3Q", *pattern.table, *pattern[1:])
+            obj.maps["PATTERNS"][_key(place)] = packed
+        if self._cgroup is not None:
+            fd = _open_folder(self._cgroup)
+            try:
+                obj.maps["CGROUPS"][_key(0)] = _key(fd)
+            finally:
+                os.close(fd)
+
+    def work(self) -> list[tuple[str, str]]:
+        """What the program does at a call: of every one, and of one that is chosen."""
+        choice = self._choice
+        looks = [
+            name
+            for name, wanted in (
+                ("process", choice.pids),
+                ("thread", choice.tids),
+                ("user", choice.uids),
+                ("CPU", choice.cpus),
+                ("cgroup", choice.cgroup),
+                ("name", choice.comms),
+            )
+            if wanted
+        ]
+        compared = [[each.fetch for each in made.comparisons] for made in self._filters]
+        fetched = [made.fetches for made in self._arguments]
+        every = [f"looks at its {', '.join(looks)}"] if looks else []
+        if any(compared):
+            most = max(len(made.comparisons) for made in self._filters)
+            every.append(f"up to {most} comparisons, {_reads(compared)}")
+        sent = f"{_reads(fetched)}, {self.schema.size} bytes in its CPU's buffer"
+        if choice.sample > 1:
+            sent += f"; one of {choice.sample}, by chance"
+        return [("Every call", "; ".join(every) or "is chosen"), ("A call that is chosen", sent)]
+
+    def _packed(self, place: int) -> bytes:
+        """As struct function."""
+        function, fetches = self.functions[place], self._arguments[place].fetches
+        chosen = self._filters[place]
+        head = struct.pack("=II", _UNWRAP if function.syscall else 0, chosen.truth)
+        packed = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (_VALUES - len(fetches))
+        packed += [comparison.pack() for comparison in chosen.comparisons]
+        packed += [NO_COMPARISON] * (_COMPARISONS - len(chosen.comparisons))
+        return head + b"".join(packed)
+
+
+def _reads(functions: Iterable[Sequence[Fetch]]) -> str:
+    """How often memory is read for these fetches, of the function that needs most."""
+    reads = max(sum(each.steps + bool(each.text) for each in fetches) for fetches in functions)
+    return f"{reads} read{'s' * (reads != 1)} of memory"
+
+
+def _key(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+def _chosen(choice: Choice) -> list[tuple[int, int]]:
+    """The keys of the CHOSEN map."""
+    numbers = ((_PID, choice.pids), (_TID, choice.tids), (_UID, choice.uids), (_CPU, choice.cpus))
+    return [(what, number) for what, wanted in numbers for number in sorted(set(wanted))]
+
+
+class _Types:
+    """The kernel's types and those of its modules, opened as they are asked for."""
+
+    def __init__(self) -> None:
+        self._opened = contextlib.ExitStack()
+        self._modules: dict[str, Btf | None] = {}
+        self._shapes: dict[str, Shapes] = {}
+
+    def __enter__(self) -> _Types:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._opened.close()
+
+    def of(self, module: str) -> Shapes:
+        """A module's types, "": the kernel's own; empty where there are none."""
+        if module not in self._shapes:
+            self._shapes[module] = Shapes(self.btf(module))
+        return self._shapes[module]
+
+    def btf(self, module: str) -> Btf | None:
+        """The same as a Btf."""
+        if module not in self._modules:
+            self._modules[module] = self._open(module)
+        return self._modules[module]
+
+    def _open(self, module: str) -> Btf | None:
+        kernels = self.btf("") if module else None
+        if module and kernels is None:
+            return None
+        try:
+            return self._opened.enter_context(
+                Btf.module(module, kernels) if module else Btf.kernel()
+            )
+        except BpfError:
+            return kernels  # a module without types of its own may use the kernel's
+
+
+def _all_arguments(
+    options: Options, functions: list[Function], types: _Types, console: Console
+) -> list[Arguments]:
+    """Each function's arguments. Raises: UsageError: no function has one that is asked for."""
+    specs = list(options.args)
+    named = {spec.partition(":")[0] for spec in specs}
+    for name in wanted_arguments(options.lines.fields):
+        # --args has the function's own arguments.
+        if name not in named and not (options.all_args and name.isidentifier()):
+            specs.append(name)
+    found: set[str] = set()
+    missing: dict[str, MissingArgument] = {}
+    made = []
+    for function in functions:
+        types_of = types.of(function.module)
+        theirs = []
+        for spec in specs:
+            try:
+                arguments_of(function, types_of, specs=[spec])
+            except MissingArgument as error:
+                missing[spec] = error
+            else:
+                theirs.append(spec)
+        found.update(theirs)
+        if theirs or options.all_args or not specs:
+            made.append(arguments_of(function, types_of, all_of=options.all_args, specs=theirs))
+        else:
+            made.append(Arguments((), ()))
+    for spec in specs:
+        if spec not in found:
+            raise missing[spec]
+    _tell_left_out(functions, made, console)
+    return made
+
+
+def _tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:
+    """Says once what of --args finds no room in an event."""
+    for function, arguments in zip(functions, made):
+        if arguments.left_out:
+            others = sum(bool(each.left_out) for each in made) - 1
+            more = f" (and so with {others} more functions)" if others else ""
+            names = ", ".join(arguments.left_out)
+            console.warning(
+                f"{function.label}: {names} find no room in an event, or are of no type that "
+                f"can be printed{more}. Name what you want with --arg."
+            )
+            return
+
+
+def _all_filters(text: str, functions: list[Function], types: _Types) -> list[Filter]:
+    """The filter for each function. Raises: UsageError: a function has no such argument."""
+    if not text:
+        return [Filter(_NO_FILTER, (), ())] * len(functions)
+    made: list[Filter] = []
+    patterns: tuple[Pattern, ...] = ()
+    for function in functions:
+        made.append(compile_filter(text, function, types.of(function.module), patterns))
+        patterns = made[-1].patterns
+    return made
+
+
+def _comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:
+    """What recognises the names of processes."""
+    cut = []
+    for comm in comms:
+        raw = os.fsencode(comm)
+        if len(raw) > _COMM_MAX and not set(comm) & set("*?["):
+            comm = os.fsdecode(raw[:_COMM_MAX])
+            console.warning(f"The kernel keeps {_COMM_MAX} bytes of a name: --comm {comm!r} it is.")
+        cut.append(comm)
+    return compile_patterns(cut) if cut else None
+
+
+def _cgroup(text: str) -> Path | None:
+    if not text:
+        return None
+    from .cgroup import find_cgroup
+
+    return find_cgroup(text)
+
+
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BpfError(f"trace cgroup {path}", error.errno, error.strerror or "") from None
+
+
+def _ids(wanted: bool, types: _Types) -> Ids:
+    """What the program needs to know for the process ids that are WANTED, or must be there."""
+    namespace = 0
+    if not kernel.in_initial_pid_namespace():
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    if not wanted and not namespace:
+        return Ids({}, 0)
+    shapes = types.of("")
+    try:
+        offsets = {name: _offset(shapes, *place) for name, place in _PLACES.items()}
+        offsets["namespace_inum"] = _offset(shapes, "pid_namespace", "ns") + _offset(
+            shapes, "ns_common", "inum"
+        )
+        offsets["upid_size"] = shapes.shape(shapes.find("struct upid")).size
+    except BpfError:  # no BTF, or another kernel than those we know
+        return Ids({}, namespace)
+    return Ids(offsets, namespace)
+
+
+def _offset(shapes: Shapes, struct_name: str, member_name: str) -> int:
+    """Bytes from a struct's beginning to its member. Raises: BpfError: there is none."""
+    shape = shapes.shape(shapes.find(f"struct {struct_name}"))
+    for member in shapes.named_members(shape):
+        if member.name == member_name:
+            return member.bit_offset // 8
+    raise BpfError(f"find {member_name} in struct {struct_name}", None, "it has no such member")

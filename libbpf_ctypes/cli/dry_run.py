@@ -1,0 +1,63 @@
+"""``--dry-run``: what would be attached, how, and what each call and the trace would cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from .._perf_open import PAGE_SIZE, default_pages, pages_for
+from .formats import ShownArgument
+from .output import Output, OutputClosedError
+from .text import escape
+
+if TYPE_CHECKING:
+    from .calls import Calls
+    from .functions import Function
+    from .options import Options
+
+_WRITE_SECONDS = 10.0
+
+
+def print_plan(calls: Calls, options: Options, output: Output) -> int:
+    """Prints it; returns the exit status."""
+    for line in _lines(calls, options):
+        output.add(line + "\n")
+    try:
+        output.flush(time.monotonic() + _WRITE_SECONDS, force=True)
+    except OutputClosedError:
+        return 0
+    return 0 if not output.unwritten() else 1
+
+
+def _lines(calls: Calls, options: Options) -> list[str]:
+    plan = calls.plan
+    count = len(calls.functions)
+    lines = [f"Would attach to {count} function{'s' * (count > 1)} by {plan.method}:"]
+    multi = set(plan.multi)
+    for place, (function, traced) in enumerate(zip(calls.functions, calls.traced)):
+        shown = ", ".join(_argument(argument) for argument in traced.arguments)
+        how = "kprobe.multi" if place in multi else "kprobe"
+        if function.ftraceable:  # else it may be a breakpoint
+            how += ", by ftrace"
+        lines.append(f"  {_name(function)}({shown}): {how}")
+    for kind, most in calls.work():
+        lines.append(f"{kind}: {most}")
+    cpus = os.cpu_count() or 1
+    pages = pages_for(options.buffer) if options.buffer else default_pages()
+    size = pages * PAGE_SIZE >> 10
+    lines.append(f"Buffers: {cpus} CPUs with {size} KiB each, {cpus * size} KiB")
+    links = len(plan.single) + bool(plan.multi)
+    lines.append(f"File descriptors of probes: {links}")
+    if len(plan.single) > 1:
+        lines.append("Single probes are attached one after the other: many take a while.")
+    return lines
+
+
+def _argument(argument: ShownArgument) -> str:
+    return f"{argument.type} {argument.name}".replace("* ", "*")
+
+
+def _name(function: Function) -> str:
+    name = escape(function.label)
+    return name if function.symbol == function.label else f"{name} = {escape(function.symbol)}"

@@ -1,0 +1,171 @@
+"""The command line of ``ebpf-tool kprobe``, checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..paths import KPROBE_OBJECT
+from . import usage
+from .console import wants_debug
+from .lines import LineOptions, read_line_options
+from .text import escape
+
+_YEARS = 10 * 366 * 86400
+_BUFFER_MAX = 1 << 32
+_EVENTS_MAX = 1 << 62
+_ID_MAX = (1 << 32) - 1
+_CPU_MAX = 1 << 16
+
+#: A function's name as /proc/kallsyms has it, without a pattern or an offset.
+_NAME = re.compile(r"(?:\w[\w.-]*:)?[A-Za-z_][\w.]*")
+
+
+class Choice(NamedTuple):
+    """Which calls are traced; the kernel decides it.
+
+    Attributes: empty, and 1 of ``sample``: every call.
+    """
+
+    pids: tuple[int, ...]
+    tids: tuple[int, ...]
+    uids: tuple[int, ...]
+    comms: tuple[str, ...]
+    cgroup: str
+    cpus: tuple[int, ...]
+    filter: str
+    sample: int
+
+    def is_one_process_at_most(self) -> bool:
+        """Whether nothing is chosen but a process."""
+        return len(self.pids) < 2 and self == _NONE._replace(pids=self.pids)
+
+
+_NONE = Choice((), (), (), (), "", (), "", 1)
+
+
+class Options(NamedTuple):
+    """The command line."""
+
+    words: tuple[str, ...]  # of functions
+    address: str | None
+    all_of: bool
+    choice: Choice
+    include_self: bool
+    all_args: bool
+    args: tuple[str, ...]
+    seconds: float
+    events: int  # 0: no limit
+    lines: LineOptions
+    record: str | None
+    output: str | None
+    line_buffered: bool
+    unsorted: bool
+    buffer: int  # bytes of each CPU's; 0: the library's default
+    strict: bool
+    dry_run: bool
+    object: Path
+    quiet: bool
+    debug: bool
+
+    @property
+    def function(self) -> str:
+        """What is traced, in a word or so."""
+        return self.words[0] if len(self.words) == 1 else f"{len(self.words)} names"
+
+    def is_plain(self) -> bool:
+        """Whether the plain program does: one function by name, its first argument."""
+        return (
+            len(self.words) == 1
+            and _NAME.fullmatch(self.words[0]) is not None
+            and not self.words[0].startswith("syscall:")
+            and self.choice.is_one_process_at_most()
+            and not (self.address or self.all_of or self.all_args or self.args)
+            and not (self.lines.fields or self.lines.json or self.dry_run)
+        )
+
+
+def read_options(words: dict[str, Any]) -> Options:
+    """The options in docopt's words. Raises: usage.UsageError."""
+    for option in ("--object", "--output", "--record"):
+        if words[option] == "":
+            raise usage.UsageError(f"{option} takes a file, not ''")
+    for function in words["FUNCTION"]:
+        if function.startswith("-"):  # docopt takes -5 for an argument
+            raise usage.UsageError(f"unknown option {escape(function)}")
+        if not function or not function.isprintable() or " " in function or function[0].isdigit():
+            raise usage.UsageError(f"{function!r} is not the name of a kernel function")
+    lines = read_line_options(words)
+    return Options(
+        words=tuple(words["FUNCTION"]),
+        address=words["--address"],
+        all_of=words["--all"],
+        choice=_read_choice(words, lines),
+        include_self=words["--include-self"],
+        all_args=words["--args"],
+        args=tuple(words["--arg"]),
+        seconds=usage.number(words, "--duration", _YEARS),
+        events=usage.whole_number(words, "--events", _EVENTS_MAX) if words["--events"] else 0,
+        lines=lines,
+        record=words["--record"],
+        output=words["--output"],
+        line_buffered=words["--line-buffered"],
+        unsorted=words["--unsorted"],
+        buffer=0 if words["--buffer"] is None else usage.size(words, "--buffer", _BUFFER_MAX),
+        strict=words["--strict"],
+        dry_run=words["--dry-run"],
+        object=KPROBE_OBJECT if words["--object"] is None else Path(words["--object"]),
+        quiet=words["--quiet"],
+        debug=wants_debug(words["--verbose"]),
+    )
+
+
+def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:
+    for option in ("--cgroup", "--filter", "--cpu"):
+        if words[option] is not None and not words[option].strip():
+            raise usage.UsageError(f"{option} takes more than {words[option]!r}")
+    if "" in words["--comm"]:
+        raise usage.UsageError("--comm takes the name of a process, or a pattern, not ''")
+    return Choice(
+        pids=lines.pids,
+        tids=usage.numbers(words, "--tid", 1, usage.PID_MAX),
+        uids=tuple(_user(text) for text in words["--uid"]),
+        comms=tuple(words["--comm"]),
+        cgroup=words["--cgroup"] or "",
+        cpus=() if words["--cpu"] is None else _cpus(words["--cpu"]),
+        filter=words["--filter"] or "",
+        sample=1 if words["--sample"] is None else _sample(words["--sample"]),
+    )
+
+
+def _user(text: str) -> int:
+    """The number of a user. Raises: usage.UsageError."""
+    if re.fullmatch(r"[0-9]{1,10}", text) and int(text) < _ID_MAX:
+        return int(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError):
+        raise usage.UsageError(f"--uid: there is no user {text!r}") from None
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    """The numbers of a list such as "0,2-3". Raises: usage.UsageError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < _CPU_MAX:
+            raise usage.UsageError(f"--cpu takes numbers of CPUs as 0,2-3, not {text!r}")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+def _sample(text: str) -> int:
+    """The N of 1/N. Raises: usage.UsageError."""
+    match = re.fullmatch(r"1/([0-9]{1,9})", text)
+    if match is None or not int(match[1]) >= 1:
+        raise usage.UsageError(f"--sample takes one of N, as 1/100, not {text!r}")
+    return int(match[1])
