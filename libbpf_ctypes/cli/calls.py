@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import kernel
 from .._shapes import Shapes
-from ..btf import Btf
 from ..errors import BpfError
 from ..events import call_event_schema
-from .arguments import Arguments, MissingArgument, arguments_of
+from .arguments import Arguments, arguments_of_all
 from .attaching import plan
 from .columns import wanted_arguments
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
@@ -22,6 +20,7 @@ from .filter import Filter, compile_filter
 from .functions import Function, find_functions
 from .origin import Traced
 from .pattern import Pattern, compile_patterns
+from .scope import KernelTypes
 
 if TYPE_CHECKING:
     from ..object import BpfObject
@@ -35,6 +34,9 @@ _PID, _TID, _UID, _CPU = 1, 2, 4, 8
 _VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
 _UNWRAP = 1
 _NO_FILTER = 0xFFFF
+
+#: Of more functions than that the types are looked up by an index.
+_MANY = 20
 
 #: A kernel's comm has room for so many bytes, and the NUL.
 _COMM_MAX = 15
@@ -80,11 +82,18 @@ class Calls:
             list(options.words), address=options.address, all_of=options.all_of
         )
         self.plan = plan(self.functions)
-        with _Types() as types:
-            self._arguments = _all_arguments(options, self.functions, types, console)
+        with KernelTypes(many=len(self.functions) > _MANY) as types:
+            self._arguments = arguments_of_all(
+                self.functions,
+                types,
+                all_of=options.all_args,
+                specs=_specs(options),
+                raw=options.lines.raw_args,
+            )
             self._filters = _all_filters(options.choice.filter, self.functions, types)
             wants_ids = options.lines.json or {"ns_pid", "ns_tid"} & set(options.lines.fields)
             self.ids = _ids(bool(wants_ids), types)
+        _tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
             Traced(function.label, function.symbol, function.module, arguments.shown)
             for function, arguments in zip(self.functions, self._arguments)
@@ -198,77 +207,15 @@ def _chosen(choice: Choice) -> list[tuple[int, int]]:
     return [(what, number) for what, wanted in numbers for number in sorted(set(wanted))]
 
 
-class _Types:
-    """The kernel's types and those of its modules, opened as they are asked for."""
-
-    def __init__(self) -> None:
-        self._opened = contextlib.ExitStack()
-        self._modules: dict[str, Btf | None] = {}
-        self._shapes: dict[str, Shapes] = {}
-
-    def __enter__(self) -> _Types:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._opened.close()
-
-    def of(self, module: str) -> Shapes:
-        """A module's types, "": the kernel's own; empty where there are none."""
-        if module not in self._shapes:
-            self._shapes[module] = Shapes(self.btf(module))
-        return self._shapes[module]
-
-    def btf(self, module: str) -> Btf | None:
-        """The same as a Btf."""
-        if module not in self._modules:
-            self._modules[module] = self._open(module)
-        return self._modules[module]
-
-    def _open(self, module: str) -> Btf | None:
-        kernels = self.btf("") if module else None
-        if module and kernels is None:
-            return None
-        try:
-            return self._opened.enter_context(
-                Btf.module(module, kernels) if module else Btf.kernel()
-            )
-        except BpfError:
-            return kernels  # a module without types of its own may use the kernel's
-
-
-def _all_arguments(
-    options: Options, functions: list[Function], types: _Types, console: Console
-) -> list[Arguments]:
-    """Each function's arguments. Raises: UsageError: no function has one that is asked for."""
+def _specs(options: Options) -> list[str]:
+    """The arguments that --arg and --fields ask for."""
     specs = list(options.args)
     named = {spec.partition(":")[0] for spec in specs}
     for name in wanted_arguments(options.lines.fields):
         # --args has the function's own arguments.
         if name not in named and not (options.all_args and name.isidentifier()):
             specs.append(name)
-    found: set[str] = set()
-    missing: dict[str, MissingArgument] = {}
-    made = []
-    for function in functions:
-        types_of = types.of(function.module)
-        theirs = []
-        for spec in specs:
-            try:
-                arguments_of(function, types_of, specs=[spec])
-            except MissingArgument as error:
-                missing[spec] = error
-            else:
-                theirs.append(spec)
-        found.update(theirs)
-        if theirs or options.all_args or not specs:
-            made.append(arguments_of(function, types_of, all_of=options.all_args, specs=theirs))
-        else:
-            made.append(Arguments((), ()))
-    for spec in specs:
-        if spec not in found:
-            raise missing[spec]
-    _tell_left_out(functions, made, console)
-    return made
+    return specs
 
 
 def _tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:
@@ -285,14 +232,14 @@ def _tell_left_out(functions: list[Function], made: list[Arguments], console: Co
             return
 
 
-def _all_filters(text: str, functions: list[Function], types: _Types) -> list[Filter]:
+def _all_filters(text: str, functions: list[Function], types: KernelTypes) -> list[Filter]:
     """The filter for each function. Raises: UsageError: a function has no such argument."""
     if not text:
         return [Filter(_NO_FILTER, (), ())] * len(functions)
     made: list[Filter] = []
     patterns: tuple[Pattern, ...] = ()
     for function in functions:
-        made.append(compile_filter(text, function, types.of(function.module), patterns))
+        made.append(compile_filter(text, function, types.of(function), patterns))
         patterns = made[-1].patterns
     return made
 
@@ -324,14 +271,14 @@ def _open_folder(path: Path) -> int:
         raise BpfError(f"trace cgroup {path}", error.errno, error.strerror or "") from None
 
 
-def _ids(wanted: bool, types: _Types) -> Ids:
+def _ids(wanted: bool, types: KernelTypes) -> Ids:
     """What the program needs to know for the process ids that are WANTED, or must be there."""
     namespace = 0
     if not kernel.in_initial_pid_namespace():
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     if not wanted and not namespace:
         return Ids({}, 0)
-    shapes = types.of("")
+    shapes = types.of_module("")
     try:
         offsets = {name: _offset(shapes, *place) for name, place in _PLACES.items()}
         offsets["namespace_inum"] = _offset(shapes, "pid_namespace", "ns") + _offset(

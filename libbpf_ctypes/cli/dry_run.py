@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .._perf_open import PAGE_SIZE, default_pages, pages_for
+from .attaching import costs
 from .formats import ShownArgument
 from .output import Output, OutputClosedError
 from .text import escape
@@ -34,12 +35,8 @@ def _lines(calls: Calls, options: Options) -> list[str]:
     plan = calls.plan
     count = len(calls.functions)
     lines = [f"Would attach to {count} function{'s' * (count > 1)} by {plan.method}:"]
-    multi = set(plan.multi)
-    for place, (function, traced) in enumerate(zip(calls.functions, calls.traced)):
+    for function, traced, how in zip(calls.functions, calls.traced, costs(plan)):
         shown = ", ".join(_argument(argument) for argument in traced.arguments)
-        how = "kprobe.multi" if place in multi else "kprobe"
-        if function.ftraceable:  # else it may be a breakpoint
-            how += ", by ftrace"
         lines.append(f"  {_name(function)}({shown}): {how}")
     for kind, most in calls.work():
         lines.append(f"{kind}: {most}")
@@ -47,8 +44,7 @@ def _lines(calls: Calls, options: Options) -> list[str]:
     pages = pages_for(options.buffer) if options.buffer else default_pages()
     size = pages * PAGE_SIZE >> 10
     lines.append(f"Buffers: {cpus} CPUs with {size} KiB each, {cpus * size} KiB")
-    links = len(plan.single) + bool(plan.multi)
-    lines.append(f"File descriptors of probes: {links}")
+    lines.append(f"Files that the probes keep open: {plan.descriptors}")
     if len(plan.single) > 1:
         lines.append("Single probes are attached one after the other: many take a while.")
     return lines

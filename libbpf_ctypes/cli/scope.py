@@ -132,12 +132,16 @@ class KernelTypes:
 
     def of(self, function: Function) -> Shapes:
         """The types that a function's are among; without BTF only those of system calls."""
-        if function.module not in self._opened:
-            shapes = Shapes(self._open(function.module))
+        return self.of_module(function.module)
+
+    def of_module(self, module: str) -> Shapes:
+        """A module's types, and the kernel's; "": the kernel's own."""
+        if module not in self._opened:
+            shapes = Shapes(self._open(module))
             if self._many and shapes.has_btf:
                 shapes.index_functions()
-            self._opened[function.module] = shapes
-        return self._opened[function.module]
+            self._opened[module] = shapes
+        return self._opened[module]
 
     def _open(self, module: str) -> Btf | None:
         from ..btf import Btf

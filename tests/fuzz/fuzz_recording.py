@@ -17,7 +17,6 @@ from libbpf_ctypes.cli.formatters import call_formatter
 from libbpf_ctypes.cli.lines import Formatter, LineOptions, Lines
 from libbpf_ctypes.cli.origin import here
 from libbpf_ctypes.cli.recorded import (
-    Decode,
     as_calls,
     call_decoder,
     is_of_calls,
@@ -26,6 +25,7 @@ from libbpf_ctypes.cli.recorded import (
     traced_functions,
 )
 from libbpf_ctypes.cli.replay import recorded_argument
+from libbpf_ctypes.cli.stream import Decode
 from libbpf_ctypes.cli.style import PLAIN
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.cli.usage import UsageError
