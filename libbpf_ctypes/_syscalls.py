@@ -235,8 +235,8 @@ SYSCALLS = {
     "mlock2": "unsigned long start, size_t len, int flags",
     "mlockall": "int flags",
     "mmap": (
-        "unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, unsigned "
-        "long fd, unsigned long off"
+        "unsigned long addr, unsigned long len, unsigned long prot, unsigned long flags, int fd, "
+        "unsigned long off"
     ),
     "modify_ldt": "int func, void *ptr, unsigned long bytecount",
     "mount": "char *dev_name, char *dir_name, char *type, unsigned long flags, void *data",

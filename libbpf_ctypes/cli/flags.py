@@ -159,6 +159,13 @@ _MACHINES = {
     ("mmap_prot", "aarch64"): "PROT_BTI=0x10 PROT_MTE=0x20",
 }
 
+#: Names that only filters need: what is compared under a mask.
+_MASKS = (
+    "O_ACCMODE=3 MAP_TYPE=0xf S_IFMT=0xf000 S_IFSOCK=0xc000 S_IFLNK=0xa000 S_IFREG=0x8000 "
+    "S_IFBLK=0x6000 S_IFDIR=0x4000 S_IFCHR=0x2000 S_IFIFO=0x1000 S_ISUID=0x800 S_ISGID=0x400 "
+    "S_ISVTX=0x200"
+)
+
 _BASES = {"mode": OCTAL, "dec": DECIMAL, "oct": OCTAL, "hex": HEXADECIMAL, "pointer": POINTER}
 
 #: Which table an argument of a system call has: "name" of any call, or "call.name".
@@ -175,7 +182,6 @@ _ARGUMENTS = {
     "renameat2.flags": "rename_flags",
     **dict.fromkeys(("mmap.prot", "mprotect.prot", "pkey_mprotect.prot"), "mmap_prot"),
     "mmap.flags": "mmap_flags",
-    "mmap.fd": "fd",
     "mmap.off": "hex",
     **dict.fromkeys(("mmap.addr", "munmap.addr", "mremap.addr", "mremap.new_addr"), "pointer"),
     **dict.fromkeys(("mprotect.start", "madvise.start", "msync.start", "brk.brk"), "pointer"),
@@ -255,8 +261,6 @@ def table_format(table: str, machine: str, size: int, signed: bool) -> Format | 
 
     Args: size: bytes of the value. signed: whether its type has a sign.
     """
-    if table == "fd":  # which mmap() takes as a long
-        return Format(DECIMAL, 4, True)
     if table in _BASES:
         return Format(_BASES[table], size, signed and table == "dec")
     names = names_of(table, machine)
@@ -283,10 +287,10 @@ def table_of_member(struct: str, member: str, typedefs: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=2)
 def constants(machine: str) -> dict[str, int]:
-    """Every name of every table, with its number, as filters take them."""
+    """Every name of every table and some more, with its number, as filters take them."""
     tables = {name: names_of(name, machine) for name in table_names()}
     del tables["clone_flags"]  # whose signals are cut to a byte
-    found = dict(_pairs(_BITS["clone_flags"]))
+    found = dict(_pairs(f"{_MASKS} {_BITS['clone_flags']}"))
     for names in tables.values():
         found.update({name: value for _mask, value, name in names})
     found["AT_FDCWD"] = -100

@@ -37,12 +37,7 @@ HEADERS = """
 
 
 def test_the_numbers_are_the_headers(compile_library: Compile) -> None:
-    machine = os.uname().machine
-    names = {
-        name: value
-        for table in flags.table_names()
-        for _mask, value, name in flags.names_of(table, machine)
-    }
+    names = flags.constants(os.uname().machine)
     lines = [
         f"#ifdef {name}\nlong long value_{name} = (long long){name};\n#endif" for name in names
     ]
