@@ -9,7 +9,6 @@ import re
 import select
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
@@ -31,6 +30,10 @@ MISSED_SINCE = "6.7"
 _CLOSERS = 8
 #: Errors of one function, which leave the others their probes.
 _OF_ONE = (errno.ENOENT, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EILSEQ, errno.EOPNOTSUPP)
+#: What kprobe.multi says where a function of its list is missing or cannot be traced.
+_OF_LIST = (*_OF_ONE[:3], errno.ESRCH)
+#: Of so many the kernel is not asked one by one any more.
+_REFUSED_MAX = 100
 #: Descriptors of a single probe: the perf event's and the link's; and what else is opened.
 _DESCRIPTORS, _RESERVE = 2, 64
 
@@ -38,6 +41,9 @@ _logger = logging.getLogger(__name__)
 
 #: Is told how many of how many are done.
 Progress = Callable[[int, int], object]
+
+
+_Refused = tuple["Function", BpfError]
 
 
 class Plan(NamedTuple):
@@ -71,38 +77,11 @@ def plan(functions: list[Function]) -> Plan:
 
     places = range(len(functions))
     able = [place for place in places if functions[place].ftraceable]
+    if not able and len(functions) > 1 and kernel.ftraceable() is None:  # the kernel will tell
+        able = [place for place in places if not functions[place].offset]
     if len(able) < 2 or not features.has_kprobe_multi():
         return Plan(functions, [], list(places))
-    return Plan(functions, able, [place for place in places if not functions[place].ftraceable])
-
-
-def costs(wanted: Plan) -> list[str]:
-    """How the kernel gets to the program at each function, in words: what a call costs."""
-    from .functions import Finder
-
-    finder = Finder()
-    by_ftrace = bool(finder.kallsyms.find("kprobe_ftrace_handler"))
-    breakpoint = "kprobe, by a breakpoint, which costs an exception" + _jump()
-    multi = set(wanted.multi)
-
-    def cost(place: int, function: Function) -> str:
-        if place in multi:
-            return "kprobe.multi, by ftrace"
-        if not finder.probeable.knows_ftrace:
-            return "kprobe, by ftrace or a breakpoint: tracefs cannot be read"
-        seen = by_ftrace and finder.with_ftrace(function).ftraceable
-        return "kprobe, by ftrace" if seen else breakpoint
-
-    return [cost(place, function) for place, function in enumerate(wanted.functions)]
-
-
-def _jump() -> str:
-    """What becomes of a breakpoint."""
-    try:
-        text = Path("/proc/sys/debug/kprobes-optimization").read_text(encoding="ascii")
-    except OSError:
-        return ""
-    return ", or by a jump where the kernel can put one" if text.strip() == "1" else ""
+    return Plan(functions, able, sorted(set(places) - set(able)))
 
 
 def counts_missed() -> bool:
@@ -206,36 +185,58 @@ def attach(
     Raises: BpfError: it refuses all, no privilege, not enough file descriptors.
     """
     attached = Attached()
+    refused: list[_Refused] = []
     try:
         if wanted.multi:
-            functions = [wanted.functions[place] for place in wanted.multi]
-            program = obj.programs[multi]
-            link = program.attach_kprobe_multi(_listed(functions), cookie=wanted.multi)
-            attached.add(program, link, "kprobe.multi", len(functions))
+            _attach_multi(attached, obj.programs[multi], wanted, wanted.multi, refused)
         if wanted.single:
-            _attach_singly(attached, obj.programs[single], wanted, progress, should_stop)
+            program = obj.programs[single]
+            _attach_singly(attached, program, wanted, refused, progress, should_stop)
+        if refused and (not attached.count or len(refused) > _REFUSED_MAX):
+            raise refused[0][1]
     except BaseException:
         attached.close()
         raise
+    if refused:
+        name, count = refused[0][0].label, f"{len(refused)} of {len(wanted.functions)}"
+        text = "%s functions could not be probed, as %s: %s"
+        _logger.warning(text, count, name, refused[0][1])
     return attached
 
 
-def _listed(functions: list[Function]) -> list[int] | list[str]:
-    """Their addresses; their names where those are hidden."""
-    if all(each.address for each in functions):
-        return [each.address for each in functions]
-    return [each.symbol for each in functions]
+def _attach_multi(
+    attached: Attached, program: Program, wanted: Plan, places: list[int], refused: list[_Refused]
+) -> None:
+    """By one link; by several, without those that the kernel refuses, where it refuses some."""
+    functions = [wanted.functions[place] for place in places]
+    names: list[int] | list[str] = [each.address for each in functions]
+    if not all(names):  # hidden
+        names = [each.symbol for each in functions]
+    try:
+        link = program.attach_kprobe_multi(names, cookie=places)
+    except BpfError as error:
+        # It does not say which one.
+        if error.errno not in _OF_LIST or len(refused) > _REFUSED_MAX:
+            raise
+        if len(places) == 1:
+            refused.append((functions[0], error))
+            return
+        half = len(places) // 2
+        _attach_multi(attached, program, wanted, places[:half], refused)
+        _attach_multi(attached, program, wanted, places[half:], refused)
+    else:
+        attached.add(program, link, "kprobe.multi", len(places))
 
 
 def _attach_singly(
     attached: Attached,
     program: Program,
     wanted: Plan,
+    refused: list[_Refused],
     progress: Progress | None,
     should_stop: Callable[[], bool],
 ) -> None:
     _allow_descriptors(len(wanted.single))
-    refused: list[tuple[Function, BpfError]] = []
     for done, place in enumerate(wanted.single):
         if should_stop():
             return
@@ -248,17 +249,10 @@ def _attach_singly(
             if error.errno not in _OF_ONE or len(wanted.functions) == 1:
                 raise
             refused.append((function, error))
-            continue
-        attached.add(program, link, "kprobe", 1)
+        else:
+            attached.add(program, link, "kprobe", 1)
     if progress is not None:
         progress(len(wanted.single), len(wanted.single))
-    if refused and not attached.count:
-        raise refused[0][1]
-    if refused:
-        _logger.warning(
-            "%d of %d functions could not be probed, as %s: %s",
-            len(refused), len(wanted.functions), refused[0][0].label, refused[0][1],
-        )  # fmt: skip
 
 
 def _attach_one(program: Program, function: Function, cookie: int) -> Link:

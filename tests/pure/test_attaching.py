@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from libbpf_ctypes import BpfError, features
+from libbpf_ctypes import BpfError, features, kernel
 from libbpf_ctypes.cli import attaching
 from libbpf_ctypes.cli.attaching import Counter, Plan, attach, counts_missed, plan
 from libbpf_ctypes.cli.functions import Function
@@ -47,6 +47,9 @@ class Program:
         return self.links[-1]
 
     def attach_kprobe_multi(self, places: list[Any], *, cookie: list[int]) -> Link:
+        for place in places:
+            if place in self.refused:
+                raise BpfError("attach kprobe.multi", self.refused[place])
         self.places.append((places, 0, cookie))
         self.links.append(Link(missed=10))
         return self.links[-1]
@@ -96,6 +99,31 @@ def test_hidden_addresses_go_by_name() -> None:
     several = [function(name, ftraceable=True) for name in "ab"]
     attach(objects(multi=many), plan(several)).close()
     assert many.places == [(["a", "b"], 0, [0, 1])]
+
+
+@pytest.mark.usefixtures("multi")
+def test_a_function_that_kprobe_multi_refuses_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    many = Program(f3=errno.ESRCH, f4=errno.EINVAL)
+    several = [function(f"f{n}", ftraceable=True) for n in range(7)]
+    with caplog.at_level(logging.WARNING):
+        attached = attach(objects(multi=many), plan(several))
+    assert (attached.method, attached.count) == ("kprobe.multi", 5)
+    assert [cookies for _, _, cookies in many.places] == [[0, 1, 2], [5, 6]]
+    assert "2 of 7 functions could not be probed, as f3: " in caplog.text
+    denied = Program(f3=errno.EPERM)
+    with pytest.raises(BpfError):
+        attach(objects(multi=denied), plan(several))
+    assert not denied.links
+
+
+@pytest.mark.usefixtures("multi")
+def test_without_tracefs_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = [function("a", 1), function("b", 2, offset=4), function("c", 3)]
+    monkeypatch.setattr(kernel, "ftraceable", lambda: None)
+    assert plan(several) == Plan(several, [0, 2], [1])
+    assert plan(several[:1]) == singly(several[0])
+    monkeypatch.setattr(kernel, "ftraceable", dict)
+    assert plan(several) == singly(*several)
 
 
 def test_without_kprobe_multi_each_gets_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ ORDER = [
     "cli.probeable",
     "cli.functions",
     "cli.attaching",
+    "cli.costs",
     "cli.list",
     "cli.cgroup",
     "cli.source",
