@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .._perf_open import PAGE_SIZE, default_pages, pages_for
-from .attaching import costs
+from .costs import costs
 from .formats import ShownArgument
 from .output import Output, OutputClosedError
 from .text import escape
