@@ -258,14 +258,14 @@ class Finder:
 
     def _listed(self, found: list[Function]) -> str:
         """What to choose from."""
-        near = self.kallsyms.before([each.address for each in found])
-        lines = [
-            f"  {each.address:#x}  {each.module or 'the kernel'}, behind {name or 'nothing'}"
-            for each, name in zip(found[:_LISTED], near)
+        near = self.kallsyms.before([each.address for each in found[:_LISTED]])
+        places = [
+            f"{each.address:#x} ({each.module and each.module + ', '}behind {name or 'nothing'})"
+            for each, name in zip(found, near)
         ]
         if len(found) > _LISTED:
-            lines.append(f"  and {len(found) - _LISTED} more")
-        return "Choose one with --address, or take all with --all:\n" + "\n".join(lines)
+            places.append(f"{len(found) - _LISTED} more")
+        return f"Choose one with --address, or take all with --all: {', '.join(places)}."
 
     def _at_offset(self, function: Function, word: Word) -> Function:
         """A place within it. Raises: BpfError: it lies behind its end."""
