@@ -94,12 +94,14 @@ def tell(account: Account, function: str, console: Console) -> bool:
         )
     if not delivered and not account.lost:
         console.info(_why_nothing(function, counters))
-    missed = "not counted before Linux 6.7" if account.missed is None else str(account.missed)
     unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
     unread = f"{account.unread} not read, " if account.unread else ""
+    missed = f"{account.missed} missed by the kernel"
+    if account.missed is None:
+        missed = "what the kernel missed is not counted before Linux 6.7"
     console.info(
         f"{counters.seen} calls seen: {counters.filtered} filtered, {unreadable}{delivered} "
-        f"delivered, {unread}{counters.refused} lost in the buffer; missed by the kernel: {missed}"
+        f"delivered, {unread}{counters.refused} lost; {missed}"
     )
     seconds = account.duration_ns / 1e9
     rate = account.shown / seconds if seconds else 0.0

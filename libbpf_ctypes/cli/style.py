@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from typing import NamedTuple
 
 _CYAN, _GREEN, _BOLD, _RESET = "\x1b[36m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
@@ -53,6 +52,8 @@ def width_of(text: str) -> int:
 
 
 def _width(character: str) -> int:
+    import unicodedata  # of names in other letters only
+
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

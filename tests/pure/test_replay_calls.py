@@ -46,7 +46,7 @@ from .test_json_lines import SCHEMA
 
 FUNCTIONS = (OPENAT, READ, NOTHING)
 WORDS: dict[str, Any] = {
-    "--pid": None, "--show-tid": False, "--time": "ns", "--raw-args": False, "--quiet": False,
+    "--pid": [], "--show-tid": False, "--time": "ns", "--raw-args": False, "--quiet": False,
 }  # fmt: skip
 
 #: Batches of what was read at once, and what was reported lost before each.
