@@ -100,7 +100,9 @@ def find_functions(words: list[str], *, address: str | None, all_of: bool) -> li
     found: dict[tuple[object, ...], Function] = {}
     for word in taken:
         for each in finder.find(word, chosen, all_of):
-            found.setdefault((each.symbol, each.module, each.address, each.offset), each)
+            # One function may have several names: a call is one event.
+            place = each.address or (each.symbol, each.module)
+            found.setdefault((place, each.offset), each)
     functions = list(found.values())
     return functions if len(functions) == 1 else [finder.with_ftrace(each) for each in functions]
 
@@ -133,13 +135,17 @@ def parse_address(text: str | None) -> int:
 def _regex(glob: str) -> str:
     """A pattern with ``*``, ``?``, ``[a-z]`` as a regular expression. Raises: UsageError."""
     made = ""
-    for part in re.findall(r"\[!?[\w.-]+\]|.", glob):
+    for part in re.findall(r"\[!?(?:\w-\w|[\w.])+\]|.", glob):
         if part == "[":
             raise UsageError(f"{glob!r}: behind '[' go characters of a name and a ']', as in [a-z]")
         if len(part) > 1:
             made += part.replace("[!", r"[^\s")
         else:
             made += {"*": r"\S*", "?": r"\S"}.get(part) or re.escape(part)
+    try:
+        re.compile(made)
+    except re.error:
+        raise UsageError(f"{glob!r}: the range ends before it begins") from None
     return made
 
 

@@ -121,6 +121,14 @@ def test_each_function_once_in_the_words_order() -> None:
     assert all(each.ftraceable for each in found)
 
 
+def test_a_function_of_two_names_is_one(machine: Path) -> None:
+    with (machine / "kallsyms").open("a", encoding="ascii") as file:
+        file.write("ffffffff8133c8e0 T vfs_write_too\n")
+    (machine / "available_filter_functions").write_text("vfs_write\nvfs_write_too\n")
+    assert labels("vfs_write*") == ["vfs_write"]
+    assert labels("vfs_write_too", "vfs_write*") == ["vfs_write_too"]
+
+
 def test_an_offset() -> None:
     (found,) = find("vfs_read+16")
     assert (found.symbol, found.offset, found.label) == ("vfs_read", 16, "vfs_read+0x10")
@@ -204,6 +212,8 @@ def test_what_there_is_instead() -> None:
         ("vfs_*+4", "not with a pattern"),
         ("vfs_[", "behind '['"),
         ("vfs_[)]", "behind '['"),
+        ("vfs_[a--b]", "behind '['"),
+        ("vfs_[z-a]", "ends before it begins"),
     ],
 )
 def test_words_that_are_none(word: str, told: str) -> None:
