@@ -14,13 +14,15 @@ from ..errors import BpfError
 from ..events import call_event_schema
 from .arguments import Arguments, arguments_of_all
 from .attaching import plan
+from .columns import WIDTHS as FIELDS
 from .columns import wanted_arguments
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
 from .filter import Filter, compile_filter
 from .functions import Function, find_functions
 from .origin import Traced
 from .pattern import Pattern, compile_patterns
-from .scope import KernelTypes
+from .scope import KernelTypes, MissingArgument
+from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..object import BpfObject
@@ -73,7 +75,7 @@ class Calls:
         traced: the same, as formatters and recordings take them.
         schema: of the events.
         ids: of processes.
-    Raises: usage.UsageError, BpfError: there are no such functions, arguments, users, cgroups.
+    Raises: UsageError, BpfError: there are no such functions, arguments, users, cgroups.
     """
 
     def __init__(self, options: Options, console: Console) -> None:
@@ -83,13 +85,7 @@ class Calls:
         )
         self.plan = plan(self.functions)
         with KernelTypes(many=len(self.functions) > _MANY) as types:
-            self._arguments = arguments_of_all(
-                self.functions,
-                types,
-                all_of=options.all_args,
-                specs=_specs(options),
-                raw=options.lines.raw_args,
-            )
+            self._arguments = _all_arguments(options, self.functions, types)
             self._filters = _all_filters(options.choice.filter, self.functions, types)
             wants_ids = options.lines.json or {"ns_pid", "ns_tid"} & set(options.lines.fields)
             self.ids = _ids(bool(wants_ids), types)
@@ -207,15 +203,35 @@ def _chosen(choice: Choice) -> list[tuple[int, int]]:
     return [(what, number) for what, wanted in numbers for number in sorted(set(wanted))]
 
 
-def _specs(options: Options) -> list[str]:
-    """The arguments that --arg and --fields ask for."""
-    specs = list(options.args)
-    named = {spec.partition(":")[0] for spec in specs}
-    for name in wanted_arguments(options.lines.fields):
-        # --args has the function's own arguments.
-        if name not in named and not (options.all_args and name.isidentifier()):
-            specs.append(name)
-    return specs
+def _all_arguments(
+    options: Options, functions: list[Function], types: KernelTypes
+) -> list[Arguments]:
+    """Each function's arguments, that --args, --arg and --fields ask for.
+
+    Raises: UsageError: no function has one of them.
+    """
+    named = {spec.partition(":")[0] for spec in options.args}
+    # --args has the function's own arguments.
+    fields = [
+        name
+        for name in wanted_arguments(options.lines.fields)
+        if name not in named and not (options.all_args and name.isidentifier())
+    ]
+    try:
+        return arguments_of_all(
+            functions,
+            types,
+            all_of=options.all_args,
+            specs=[*options.args, *fields],
+            raw=options.lines.raw_args,
+        )
+    except MissingArgument as error:
+        name = next((name for name in fields if str(error).startswith(f"--arg {name}:")), "")
+        if not name:
+            raise
+        what = str(error).partition(": ")[2]
+        known = ", ".join(FIELDS)
+        raise UsageError(f"--fields: {name!r} is no field ({known}); {what}") from None
 
 
 def _tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:

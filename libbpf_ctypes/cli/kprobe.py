@@ -85,6 +85,8 @@ class _Trace:
         if options.dry_run:
             from .dry_run import print_plan
 
+            if not kernel.has_kprobes():
+                self._console.warning(f"This kernel has no kprobes. {kernel.VM_HINT}")
             return print_plan(calls, options, self._open_output())
         self._look_at_process_ids(calls)
         count = len(calls.functions)
