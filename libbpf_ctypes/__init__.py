@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         NotFoundError,
         RecordingError,
     )
-    from .events import SYSCALL_EVENT, SyscallEvent
+    from .events import CALL_EVENT, SYSCALL_EVENT, CallEvent, SyscallEvent
     from .in_kernel import LoadedProgram, RunResult, Statistics, enable_stats
     from .info import (
         BtfInfo,
@@ -64,6 +64,8 @@ _MODULES = {
     "BpfObject": "object",
     "Btf": "btf",
     "BtfInfo": "info",
+    "CALL_EVENT": "events",
+    "CallEvent": "events",
     "ClosedError": "errors",
     "DecodeError": "errors",
     "FunctionInfo": "source_lines",
@@ -116,6 +118,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "CALL_EVENT",
     "KPROBE_OBJECT",
     "SYSCALL_EVENT",
     "AttachType",
@@ -125,6 +128,7 @@ __all__ = [
     "BpfObject",
     "Btf",
     "BtfInfo",
+    "CallEvent",
     "ClosedError",
     "DecodeError",
     "FunctionInfo",

@@ -46,7 +46,7 @@ CALL_VALUES, CALL_TEXTS, CALL_TEXT_SIZE = 8, 4, 256
 
 #: struct call_event: SYSCALL_EVENT's fields, ``pid`` and ``tid`` as the tracer's pid namespace
 #: numbers them (0: the process is not in it), and what ``ebpf-tool kprobe`` prints beyond. The
-#: kernel sends as many texts as a trace uses: see call_event_schema().
+#: kernel sends as many texts as a trace uses: see events.call_event_schema().
 CALL_EVENT: Struct = Struct(
     *SYSCALL_EVENT.subcons,
     "function" / Int32un,

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libbpf_ctypes import (
+    CALL_EVENT,
     KPROBE_OBJECT,
     SYSCALL_EVENT,
     BpfError,
@@ -327,7 +328,7 @@ def test_from_btf_of_every_kind_of_member(obj: BpfObject) -> None:
 def test_the_shipped_schema_fits_the_shipped_objects() -> None:
     objects = list(KPROBE_OBJECT.parent.parent.glob("*/kprobe.bpf.o"))
     assert objects
-    for path, schema in itertools.product(objects, (SYSCALL_EVENT,)):
+    for path, schema in itertools.product(objects, (SYSCALL_EVENT, CALL_EVENT)):
         with BpfObject.open(path) as opened:
             check(opened, as_schema(schema))
             assert Structs(opened).struct("syscall_event").size == 40
