@@ -5,7 +5,6 @@ count > 4096 and (flags & O_CREAT or filename == "/etc/*") and not dfd == AT_FDC
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,10 +24,10 @@ from .fetches import (
     Comparison,
     Fetch,
 )
-from .filter_text import Mistake, Token, point, tokens
+from .filter_text import Mistake, Token, number, point, tokens, unquote
 from .pattern import Pattern, compile_patterns
 from .places import PathError, Place, follow, machine, nearest
-from .scope import MissingArgument, Scope, as_text, scope_of, text_kind
+from .scope import MissingArgument, Scope, scope_of, text_kind
 from .text import escape
 from .usage import UsageError
 
@@ -261,13 +260,12 @@ class _Parser:
         number = _OPERATORS[operator.text]
         if number not in (EQUAL, NOT_EQUAL) or mask is not None:
             raise self._wrong("a text is compared with == or !=, without a mask", operator)
-        place = as_text(place, self._scope) if with_str else place
         is_pointer = place.shape.kind == Kind.PTR
         if not text_kind(place, self._scope.shapes) and not (with_str and is_pointer):
             hint = f": write {token.text}:str if it is one" if is_pointer else ""
             raise self._wrong(f"{self._type(place)} is no text{hint}", token)
         try:
-            pattern = compile_patterns([_unquote(string.text)])
+            pattern = compile_patterns([unquote(string.text)])
             fetch = place.text_fetch(1)
         except (UsageError, ValueError) as error:
             raise self._wrong(str(error), string) from None
@@ -287,7 +285,7 @@ class _Parser:
     def _one_constant(self, place: Place) -> int:
         constant = self._take()
         if constant.kind == "number":
-            return _number(constant.text)
+            return number(constant.text)
         if constant.kind == "name" and constant.text not in ("and", "or", "not"):
             return self._named(place, constant)
         what = "here it ends, and a constant is missing" if constant.kind == "end" else (
@@ -318,21 +316,6 @@ def _any(left: _Truth, right: _Truth) -> _Truth:
 
 def _all(left: _Truth, right: _Truth) -> _Truth:
     return lambda results: left(results) and right(results)
-
-
-def _number(text: str) -> int:
-    """As C and Python write them: 0x10, 020, 0o20, 0b11."""
-    digits = text.lstrip("-")
-    if re.fullmatch("0[0-7]+", digits):
-        digits = "0o" + digits[1:]
-    value = int(digits, 0)
-    return -value if text.startswith("-") else value
-
-
-def _unquote(text: str) -> str:
-    r"""The pattern in a string: \" is a quote; other backslashes are the pattern's own."""
-    quote = text[0]
-    return text[1:-1].replace(f"\\{quote}", quote)
 
 
 def _kernel_constant(name: str, scope: Scope) -> int | None:

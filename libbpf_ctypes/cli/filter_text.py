@@ -74,3 +74,18 @@ def _refuse_character(text: str, at: int) -> NoReturn:
         end = max(found.end() if found else 0, at + 1)
         raise Mistake("this is no number", at, end)
     raise Mistake(f"{text[at]!r} has no meaning here", at, at + 1)
+
+
+def number(text: str) -> int:
+    """As C and Python write them: 0x10, 020, 0o20, 0b11."""
+    digits = text.lstrip("-")
+    if re.fullmatch("0[0-7]+", digits):
+        digits = "0o" + digits[1:]
+    value = int(digits, 0)
+    return -value if text.startswith("-") else value
+
+
+def unquote(text: str) -> str:
+    r"""The pattern in a string: \" is a quote; other backslashes are the pattern's own."""
+    quote = text[0]
+    return text[1:-1].replace(f"\\{quote}", quote)

@@ -104,14 +104,6 @@ def text_kind(place: Place, shapes: Shapes) -> str:
     return "const" if target.is_const else "pointer"
 
 
-def as_text(place: Place, scope: Scope) -> Place:
-    """The place, where it may be a text: a register of unknown type may be a pointer to one."""
-    if scope.typed or place.shape.kind != Kind.INT:
-        return place
-    pointer = scope.shapes.declare("char *")
-    return place._replace(shape=scope.shapes.shape(pointer), type=pointer)
-
-
 class KernelTypes:
     """The types of the kernel and its modules, opened when the first function needs them.
 

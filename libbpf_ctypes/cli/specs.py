@@ -10,7 +10,7 @@ from ..errors import BpfError
 from . import flags
 from .formats import BOOLEAN, DECIMAL, POINTER, TEXT, Format, named
 from .places import PathError, Place, follow, machine, nearest
-from .scope import MissingArgument, Scope, as_text, text_kind
+from .scope import MissingArgument, Scope, text_kind
 from .text import escape
 from .usage import UsageError
 
@@ -85,8 +85,6 @@ def read_spec(spec: str, scope: Scope) -> tuple[str, Place, Format]:
         place = follow(path, scope.parameters, scope.shapes)
     except PathError as error:
         raise MissingArgument(f"--arg {escape(spec)}: {scope.label}: {error}") from None
-    if wanted == "str":
-        place = as_text(place, scope)
     try:
         return escape(path), place, _format_of(place, scope, path, wanted if colon else None)
     except ValueError as error:
