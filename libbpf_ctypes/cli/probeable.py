@@ -13,6 +13,8 @@ from ..kernel import Kallsyms, Symbol
 _NO_FUNCTION = re.compile(r"__(?:pfx|cfi)_|\.|.*\.cold(?:\.|$)")
 #: BPF programs, and what kprobes and ftrace generate: code, but of no module.
 _GENERATED = re.compile(r"bpf$|__builtin__")
+#: What comes before "_sys_" in the names of one system call's function.
+_CALLS = ("do", "ia32", "x64", "arm64")
 #: Bytes from a function's beginning within which ftrace's call lies.
 _ENTRY = 16
 
@@ -50,11 +52,23 @@ class Probeable:
 
         Args: same: how many functions have its name and module.
         """
-        key = f"{symbol.name} [{symbol.module}]" if symbol.module else symbol.name
-        places = (self._ftraceable or {}).get(key, ())
+        places = self._places(symbol.name, symbol.module)
         if same <= len(places):
             return True
-        return any(0 <= place - symbol.address < _ENTRY for place in places if symbol.address)
+        if any(0 <= place - symbol.address < _ENTRY for place in places if symbol.address):
+            return True
+        return self._by_another_name(symbol)
+
+    def _places(self, name: str, module: str) -> list[int]:
+        return (self._ftraceable or {}).get(f"{name} [{module}]" if module else name, [])
+
+    def _by_another_name(self, symbol: Symbol) -> bool:
+        """A system call without arguments is one function of several names: tracefs has one."""
+        found = re.match(r"__\w+?_sys_(\w+)$", symbol.name)
+        names = [f"__{prefix}_sys_{found[1]}" for prefix in _CALLS] if found else []
+        known = [name for name in names if self._places(name, "")]
+        symbols = [each for name in known for each in self._kallsyms.find(name)]
+        return any(each.address == symbol.address != 0 for each in symbols)
 
     def why_not(self, symbol: Symbol, same: int = 1) -> str:
         """Why no probe can be attached to this symbol; "" where nothing is known against it.

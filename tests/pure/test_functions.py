@@ -129,6 +129,18 @@ def test_a_function_of_two_names_is_one(machine: Path) -> None:
     assert labels("vfs_write_too", "vfs_write*") == ["vfs_write_too"]
 
 
+def test_tracefs_may_know_a_system_call_by_another_name(machine: Path) -> None:
+    with (machine / "kallsyms").open("a", encoding="ascii") as file:
+        for name in ("__do_sys_fork", "__ia32_sys_fork", "__x64_sys_fork"):
+            file.write(f"ffffffff81401000 T {name}\n")
+        file.write("ffffffff81402000 T __do_sys_clone\nffffffff81403000 T __x64_sys_clone\n")
+    with (machine / "available_filter_functions").open("a", encoding="ascii") as file:
+        file.write("\n__do_sys_fork\n__do_sys_clone\n")
+    found = find("fork", "clone", "openat")
+    assert [each.ftraceable for each in found] == [True, False, True]
+    assert labels("syscall:*") == ["fork", "openat"]
+
+
 def test_an_offset() -> None:
     (found,) = find("vfs_read+16")
     assert (found.symbol, found.offset, found.label) == ("vfs_read", 16, "vfs_read+0x10")
