@@ -23,6 +23,9 @@ from libbpf_ctypes.cli.output import Output
 from libbpf_ctypes.cli.status import Status, same_terminal, status_for
 
 
+_MARK = b"\0mark\0"
+
+
 class Terminal:
     """A pseudo-terminal of 80 columns."""
 
@@ -39,9 +42,13 @@ class Terminal:
         return Console(quiet=False, verbose=False)
 
     def written(self) -> str:
-        """What was written to it, and not read yet."""
-        assert select.select([self._controller], [], [], 0)[0], "nothing was written"
-        return os.read(self._controller, 1 << 16).decode()
+        """What was written to it, and not read yet: all before a mark that is written now."""
+        os.write(self.fd, _MARK)  # a terminal hands on what it has some time later
+        read = b""
+        while not read.endswith(_MARK):
+            assert select.select([self._controller], [], [], 30)[0], "nothing was written"
+            read += os.read(self._controller, 1 << 16)
+        return read[: -len(_MARK)].decode()
 
     def close(self) -> None:
         os.close(self._controller)
