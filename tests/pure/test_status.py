@@ -22,7 +22,6 @@ from libbpf_ctypes.cli.console import Console
 from libbpf_ctypes.cli.output import Output
 from libbpf_ctypes.cli.status import Status, same_terminal, status_for
 
-
 _MARK = b"\0mark\0"
 
 
