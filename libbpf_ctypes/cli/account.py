@@ -96,9 +96,9 @@ def tell(account: Account, function: str, console: Console) -> bool:
         console.info(_why_nothing(function, counters))
     unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
     unread = f"{account.unread} not read, " if account.unread else ""
-    missed = f"{account.missed} missed by the kernel"
+    missed = f"{account.missed} missed"
     if account.missed is None:
-        missed = "what the kernel missed is not counted before Linux 6.7"
+        missed = "missed: not known before Linux 6.7"
     console.info(
         f"{counters.seen} calls seen: {counters.filtered} filtered, {unreadable}{delivered} "
         f"delivered, {unread}{counters.refused} lost; {missed}"
