@@ -137,8 +137,10 @@ def test_counters_of_the_cpus() -> None:
 
 
 def test_a_recording_keeps_the_account() -> None:
-    for account in (GOOD, CLEAN, GOOD._replace(missed=None, reader_left=True, drained=False)):
-        assert account_of(end_of(account), account.delivered, account.reported) == account
+    left = GOOD._replace(missed=None, reader_left=True, drained=False)
+    for account in (GOOD, CLEAN, left, GOOD._replace(beyond=3)):
+        recorded = account.delivered - account.beyond
+        assert account_of(end_of(account), recorded, account.reported) == account
 
 
 def test_losses_are_told_at_most_once_a_second(capsys: pytest.CaptureFixture[str]) -> None:
