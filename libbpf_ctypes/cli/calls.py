@@ -80,15 +80,15 @@ class Calls:
 
     def __init__(self, options: Options, console: Console) -> None:
         self._choice = options.choice
-        self.functions = find_functions(
-            list(options.words), address=options.address, all_of=options.all_of
-        )
-        self.plan = plan(self.functions)
-        with KernelTypes(many=len(self.functions) > _MANY) as types:
+        found = find_functions(list(options.words), address=options.address, all_of=options.all_of)
+        with KernelTypes(many=len(found) > _MANY) as types:
+            self.functions, self._filters = _all_filters(
+                options.choice.filter, found, types, console
+            )
             self._arguments = _all_arguments(options, self.functions, types)
-            self._filters = _all_filters(options.choice.filter, self.functions, types)
             wants_ids = options.lines.json or {"ns_pid", "ns_tid"} & set(options.lines.fields)
             self.ids = _ids(bool(wants_ids), types)
+        self.plan = plan(self.functions)
         _tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
             Traced(function.label, function.symbol, function.module, arguments.shown)
@@ -248,16 +248,35 @@ def _tell_left_out(functions: list[Function], made: list[Arguments], console: Co
             return
 
 
-def _all_filters(text: str, functions: list[Function], types: KernelTypes) -> list[Filter]:
-    """The filter for each function. Raises: UsageError: a function has no such argument."""
+def _all_filters(
+    text: str, functions: list[Function], types: KernelTypes, console: Console
+) -> tuple[list[Function], list[Filter]]:
+    """The functions that have what the filter asks for, and the filter for each.
+
+    Raises: UsageError: none has it, or the filter is wrong.
+    """
     if not text:
-        return [Filter(_NO_FILTER, (), ())] * len(functions)
+        return functions, [Filter(_NO_FILTER, (), ())] * len(functions)
+    able: list[Function] = []
     made: list[Filter] = []
     patterns: tuple[Pattern, ...] = ()
+    missing: list[MissingArgument] = []
     for function in functions:
-        made.append(compile_filter(text, function, types.of(function), patterns))
+        try:
+            made.append(compile_filter(text, function, types.of(function), patterns))
+        except MissingArgument as error:
+            missing.append(error)
+            continue
+        able.append(function)
         patterns = made[-1].patterns
-    return made
+    if not able:
+        raise missing[0]
+    if missing:
+        console.warning(
+            f"{len(missing)} of {len(functions)} functions are not traced: they have not the "
+            "arguments that --filter asks for."
+        )
+    return able, made
 
 
 def _comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:

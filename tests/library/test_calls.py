@@ -1,0 +1,67 @@
+"""What the rich programs are told, from the running kernel's own types."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..conftest import lacking
+from ..pure.helpers import run_tool
+
+
+def dry_run(*words: str) -> tuple[list[str], str]:
+    """The lines of the plan, and what is on stderr."""
+    done = run_tool("kprobe", *words, "--dry-run")
+    if "/proc/kallsyms" in done.stderr:
+        lacking("/proc/kallsyms cannot be read")
+    return done.stdout.splitlines(), done.stderr
+
+
+def test_functions_without_the_filters_arguments_are_not_traced() -> None:
+    lines, told = dry_run("vfs_read", "vfs_fsync", "vfs_write", "--filter", "count > 4096")
+    assert lines[0].startswith("Would attach to 2 functions")
+    assert [line.split("(")[0].strip() for line in lines[1:3]] == ["vfs_read", "vfs_write"]
+    assert "[WARNING] 1 of 3 functions are not traced" in told
+
+
+def test_a_filter_that_no_function_has_arguments_for() -> None:
+    lines, told = dry_run("vfs_read", "vfs_write", "--filter", "cuont > 4096")
+    assert lines == []
+    complaint, text, caret, _try = [line for line in told.splitlines() if "[WARNING]" not in line]
+    assert "cuont" in complaint
+    assert "count" in complaint
+    assert caret.index("^") == text.index("cuont")
+
+
+def test_the_plan_says_what_is_read_and_sent() -> None:
+    lines, _ = dry_run("openat", "--args", "--comm", "cat", "-p", "1", "--sample", "1/10")
+    assert "openat = __" in lines[1]
+    assert "(int dfd, const char *filename, int flags, umode_t mode): kprobe" in lines[1]
+    assert lines[2:4] == [
+        "Every call: looks at its process, name",
+        "A call that is chosen: 1 read of memory, 408 bytes in its CPU's buffer; one of 10, by "
+        "chance",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--fields", "pid,cuont"], "--fields: 'cuont' is no field (time, pid, "),
+        (["--arg", "cuont"], "--arg cuont: vfs_read: there is no argument cuont"),
+        (["--uid", "no-such-user"], "--uid: there is no user 'no-such-user'"),
+        (["--cpu", "3-1"], "--cpu takes numbers of CPUs as 0,2-3, not '3-1'"),
+        (["--sample", "2/3"], "--sample takes one of N, as 1/100, not '2/3'"),
+        (["--comm", ""], "--comm takes the name of a process, or a pattern, not ''"),
+        (["--comm", "x" * 40 + "*" + "y" * 40], "too long"),
+    ],
+)
+def test_what_is_wrong_is_named(words: list[str], told: str) -> None:
+    done = run_tool("kprobe", "vfs_read", "--dry-run", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_the_kernel_cuts() -> None:
+    _lines, told = dry_run("vfs_read", "--comm", "a-name-of-seventeen")
+    assert "[WARNING] The kernel keeps 15 bytes of a name: --comm 'a-name-of-seven' it is." in told
