@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,17 @@ from .calls import NOTHING, OPENAT, READ, sample
 from .json_schema import violations
 from .recordings import event, header, write
 from .test_json_lines import SCHEMA
+
+
+@pytest.fixture(autouse=True)
+def _process_of_its_own() -> Iterator[None]:
+    """What the command changes in its process is as it was for the next test."""
+    logger = logging.getLogger("libbpf_ctypes")
+    handler, handlers = signal.getsignal(signal.SIGINT), list(logger.handlers)
+    yield
+    signal.signal(signal.SIGINT, handler)
+    logger.handlers[:] = handlers
+
 
 FUNCTIONS = (OPENAT, READ, NOTHING)
 WORDS: dict[str, Any] = {
