@@ -170,7 +170,7 @@ class Calls:
         every = [f"looks at its {', '.join(looks)}"] if looks else []
         if any(compared):
             most = max(len(made.comparisons) for made in self._filters)
-            every.append(f"up to {most} comparisons, {_reads(compared)}")
+            every.append(f"up to {most} comparison{'s' * (most > 1)}, {_reads(compared)}")
         sent = f"{_reads(fetched)}, {self.schema.size} bytes in its CPU's buffer"
         if choice.sample > 1:
             sent += f"; one of {choice.sample}, by chance"

@@ -120,7 +120,7 @@ def _hides_addresses() -> bool:
 
 
 def _tracefs() -> Check:
-    uses = "'list' knows less, and kprobe.multi is not used"
+    uses = "'list' and --dry-run know less"
     reason, advice = "not mounted", f"'mount -t tracefs tracefs {kernel.TRACEFS[0]}'."
     for folder in kernel.TRACEFS:
         try:

@@ -28,6 +28,8 @@ def run(words: dict[str, Any]) -> int:
         if not len(finder.kallsyms):
             hint = "Mount it first: 'mount -t proc proc /proc'."
             raise BpfError("list functions", None, "/proc/kallsyms cannot be read", hint=hint)
+        if sys.stdout is None:
+            raise BpfError("write the list", None, "stdout is closed")
         found = finder.candidates(word, variants=True)
         _say_what_is_unknown(console, finder)
         _print(finder, found)

@@ -20,6 +20,7 @@ def test_functions_without_the_filters_arguments_are_not_traced() -> None:
     lines, told = dry_run("vfs_read", "vfs_fsync", "vfs_write", "--filter", "count > 4096")
     assert lines[0].startswith("Would attach to 2 functions")
     assert [line.split("(")[0].strip() for line in lines[1:3]] == ["vfs_read", "vfs_write"]
+    assert lines[3] == "Every call: up to 1 comparison, 0 reads of memory"
     assert "[WARNING] 1 of 3 functions are not traced" in told
 
 

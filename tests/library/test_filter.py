@@ -146,6 +146,8 @@ MISTAKES = [
     ("or count", "^~", "a comparison is missing before this"),
     ("count 4", "      ^", "an operator is missing before this"),
     ("count == 12x", "         ^~~", "this is no number"),
+    ("count == 08", "         ^~", "this is no number"),
+    (f"count == {'9' * 5000}", "         ^" + "~" * 4999, "this is no number"),
     ('file == "x"', "^~~~", r"struct file \* is no text: write file:str if it is one"),
     ('count == "x"', "^~~~~", "size_t is no text"),
     ('buf < "x"', "    ^", "a text is compared with == or !="),

@@ -106,6 +106,15 @@ def test_what_there_is_not(
 
 
 @pytest.mark.usefixtures("excerpt")
+def test_a_closed_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert listing.run({"PATTERN": "vfs_write"}) == 1
+    assert capsys.readouterr().err == "[ERROR] write the list: stdout is closed\n"
+
+
+@pytest.mark.usefixtures("excerpt")
 def test_what_cannot_be_told_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
