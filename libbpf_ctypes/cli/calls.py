@@ -86,8 +86,10 @@ class Calls:
                 options.choice.filter, found, types, console
             )
             self._arguments = _all_arguments(options, self.functions, types)
-            wants_ids = options.lines.json or {"ns_pid", "ns_tid"} & set(options.lines.fields)
-            self.ids = _ids(bool(wants_ids), types)
+            # A recording may be replayed with any fields.
+            wants_ids = options.lines.json or options.record is not None
+            wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)
+            self.ids = _ids(wants_ids, types)
         self.plan = plan(self.functions)
         _tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(

@@ -61,6 +61,14 @@ def test_a_replay_prints_what_the_trace_printed(
     assert again.stderr.splitlines()[1:] == live.stderr.splitlines()[-2:]
 
 
+def test_a_recording_has_what_its_lines_did_not_show(slow_load: Tool, tmp_path: Path) -> None:
+    path, pid = tmp_path / "trace.rec", slow_load.pid
+    live = run("-n", "3", "-p", str(pid), f"--record={path}", "--args")
+    assert live.returncode == 0, live.stderr
+    found = [record for record in records(replay(path, "--json").stdout) if "pid" in record]
+    assert [(record["ns_pid"], record["ns_tid"]) for record in found] == [(pid, pid)] * 3
+
+
 def test_json_of_a_trace(slow_load: Tool) -> None:
     done = run("-d", "0.7", "-p", str(slow_load.pid), "--args", "--json")
     assert done.returncode == 0, done.stderr
