@@ -33,6 +33,7 @@ from .recorded import (
 from .stream import Decode
 from .style import style_of
 from .text import WallClock, escape
+from .usage import UsageError
 
 
 class Options(NamedTuple):
@@ -63,8 +64,11 @@ def run(words: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up
     try:
         with _open(options.file) as file:
+            _check_output(file, options.output)
             return _Replay(options, console, RecordingReader(file, options.file)).run()
     except BpfError as error:
+        if options.lines.json and console.also is None:
+            _print_error(error, options.output)
         console.failure(error)
     except BrokenPipeError:  # the reader of our lines left
         return 0
@@ -81,6 +85,21 @@ def _open(name: str) -> BinaryIO:
         reason = error.strerror or "" if isinstance(error, OSError) else str(error)
         hint = "'ebpf-tool kprobe FUNCTION --record=FILE' makes recordings."
         raise BpfError(f"replay {name}", number, reason, hint=hint) from None
+
+
+def _check_output(file: BinaryIO, output: str | None) -> None:
+    """Refuses to write the lines over the recording. Raises: UsageError."""
+    with contextlib.suppress(OSError, ValueError):  # it is not there yet, or cannot be
+        if output is not None and os.path.samestat(os.fstat(file.fileno()), Path(output).stat()):
+            raise UsageError(f"--output is the recording itself, {escape(output)}")
+
+
+def _print_error(error: BpfError, output: str | None) -> None:
+    """Prints the object of what ended the replay before the first line, if that can be."""
+    from .json_lines import error_record
+
+    with contextlib.suppress(BpfError, OSError):
+        os.write(_lines_fd(output), error_record(error).encode())
 
 
 class _Replay:

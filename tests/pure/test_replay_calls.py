@@ -157,6 +157,32 @@ def test_a_file_takes_the_lines_and_strict_tells_of_losses(
     assert "[ERROR] write to /nonexistent/x: No such file" in capfd.readouterr().err
 
 
+def test_the_recording_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "trace.rec"
+    path.write_bytes(write(header(), []))
+    before = path.read_bytes()
+    other = tmp_path / "other"
+    other.symlink_to(path)
+    with pytest.raises(UsageError, match="is the recording itself"):
+        replay.run({**WORDS, "FILE": str(path), "--output": str(other)})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [None, b"no recording"])
+def test_an_error_before_the_first_line_is_an_object_too(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    path, lines = tmp_path / "trace.rec", tmp_path / "lines"
+    if content is not None:
+        path.write_bytes(content)
+    words = {**WORDS, "FILE": str(path), "--output": str(lines), "--json": True}
+    assert replay.run(words) == 1
+    (record,) = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert violations(record, SCHEMA, SCHEMA) == []
+    assert record["type"] == "error"
+    assert str(path) in record["operation"]
+
+
 def test_older_readers_print_the_first_fields(tmp_path: Path) -> None:
     """The version is the same: they skip the chunk of functions, and what they do not know."""
     live(tmp_path / "trace.rec", WORDS)
