@@ -87,16 +87,16 @@ class Console:
         if also is not None:
             also(error)
 
-    def start_status(self, lines: Output, seconds: float) -> None:
+    def start_status(self, lines: Output, started: float, seconds: float) -> None:
         """Shows a status line from here on, where it has a place; see status_for().
 
-        Args: lines: where the events go. seconds: how long the trace is to last.
+        Args: lines: where the events go. started, seconds: as Status takes them.
         """
         from .status import same_terminal, status_for
 
         if self._quiet or self._output is None:
             return
-        self._status = status_for(lines.fd, seconds)
+        self._status = status_for(lines.fd, started, seconds)
         if self._status is not None:
             self._output.around = self._status.around
             if same_terminal(lines.fd, self._output.fd):

@@ -18,8 +18,9 @@ from ..object import BpfObject
 from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer, pages_for
 from .console import Console
-from .options import Options, read_options
+from .options import Options, read_cpus, read_options
 from .output import Output, open_file
+from .usage import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ class _Trace:
             _check_process(pid)
         for tid in options.choice.tids:
             _check_thread(tid)
+        _check_cpus(options.choice.cpus)
         if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
             reason = f"none is shipped for {os.uname().machine}"
             hint = "Add the machine to bpf/Makefile, or name an object of yours with --object."
@@ -122,7 +124,7 @@ class _Trace:
                     what = f"Kprobe attached to {self._attached_to(attached, calls)}."
                     self._console.info(f"{what} Listening for events...")
                     events = self._start_reading(buffer, self._output, calls)
-                    events.listen(end / 1e9)
+                    events.listen(started / 1e9, end / 1e9)
                     traced = min(time.monotonic_ns(), end) - started
                     obj.variables["until_ns"].value = 0
                     self._console.info("Detaching kprobe...")
@@ -276,6 +278,19 @@ def _check_process(pid: int) -> None:
 def _check_thread(tid: int) -> None:
     """Refuses a --tid that can never match."""
     _thread_group(tid, f"trace thread {tid}", "thread")
+
+
+def _check_cpus(chosen: tuple[int, ...]) -> None:
+    """Refuses a --cpu that can never match."""
+    try:
+        text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
+        there = read_cpus(text)
+    except (OSError, ValueError, UsageError):
+        return  # no sysfs: it is not known
+    if chosen and not set(chosen) & set(there):
+        what = "CPU" if len(chosen) == 1 else "CPUs"
+        operation = f"trace {what} {', '.join(map(str, chosen[:8]))}"
+        raise BpfError(operation, None, f"this machine has CPUs {text}")
 
 
 def _thread_group(number: int, operation: str, what: str) -> int:

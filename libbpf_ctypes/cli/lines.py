@@ -43,13 +43,15 @@ def read_line_options(words: dict[str, Any]) -> LineOptions:
         raw_args=words["--raw-args"],
         fields=() if fields is None else tuple(fields.split(",")),
         json=bool(words.get("--json")),
-        color=usage.choice(words, "--color", COLORS) if words.get("--color") else "auto",
+        color="auto" if words.get("--color") is None else usage.choice(words, "--color", COLORS),
     )
     if "" in options.fields:
         example = "'--fields time,pid,comm,args'"
         raise usage.UsageError(f"--fields takes names with commas between, as in {example}")
     if options.fields and options.json:
         raise usage.UsageError("--json prints all fields: give it or --fields")
+    if options.fields and options.show_tid:
+        raise usage.UsageError("--show-tid is of whole lines: name tid among the --fields")
     return options
 
 

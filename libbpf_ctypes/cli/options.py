@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,6 +92,12 @@ def read_options(words: dict[str, Any]) -> Options:
     for option in ("--object", "--output", "--record"):
         if words[option] == "":
             raise usage.UsageError(f"{option} takes a file, not ''")
+    if (
+        words["--record"]
+        and words["--output"]
+        and _is_one_file(words["--record"], words["--output"])
+    ):
+        raise usage.UsageError("--record and --output name the same file")
     for function in words["FUNCTION"]:
         if function.startswith("-"):  # docopt takes -5 for an argument
             raise usage.UsageError(f"unknown option {escape(function)}")
@@ -106,7 +113,9 @@ def read_options(words: dict[str, Any]) -> Options:
         all_args=words["--args"],
         args=tuple(words["--arg"]),
         seconds=usage.number(words, "--duration", _YEARS),
-        events=usage.whole_number(words, "--events", _EVENTS_MAX) if words["--events"] else 0,
+        events=0
+        if words["--events"] is None
+        else usage.whole_number(words, "--events", _EVENTS_MAX),
         lines=lines,
         record=words["--record"],
         output=words["--output"],
@@ -122,7 +131,7 @@ def read_options(words: dict[str, Any]) -> Options:
 
 
 def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:
-    for option in ("--cgroup", "--filter", "--cpu"):
+    for option in ("--address", "--cgroup", "--filter", "--cpu"):
         if words[option] is not None and not words[option].strip():
             raise usage.UsageError(f"{option} takes more than {words[option]!r}")
     if "" in words["--comm"]:
@@ -133,10 +142,15 @@ def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:
         uids=tuple(_user(text) for text in words["--uid"]),
         comms=tuple(words["--comm"]),
         cgroup=words["--cgroup"] or "",
-        cpus=() if words["--cpu"] is None else _cpus(words["--cpu"]),
+        cpus=() if words["--cpu"] is None else read_cpus(words["--cpu"]),
         filter=words["--filter"] or "",
         sample=1 if words["--sample"] is None else _sample(words["--sample"]),
     )
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    """Whether two paths are of the same file, which need not be there yet."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _user(text: str) -> int:
@@ -151,7 +165,7 @@ def _user(text: str) -> int:
         raise usage.UsageError(f"--uid: there is no user {text!r}") from None
 
 
-def _cpus(text: str) -> tuple[int, ...]:
+def read_cpus(text: str) -> tuple[int, ...]:
     """The numbers of a list such as "0,2-3". Raises: usage.UsageError."""
     found: set[int] = set()
     for part in text.split(","):

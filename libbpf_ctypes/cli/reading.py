@@ -116,9 +116,9 @@ class Events:
         """Ends listen(); safe in a signal handler."""
         self._stream.stop()
 
-    def listen(self, end: float) -> None:
-        """Prints events until END (of time.monotonic), stop(), or nobody reads any more."""
-        self._console.start_status(self._output, self._options.seconds)
+    def listen(self, started: float, end: float) -> None:
+        """Prints events until END, stop(), or nobody reads any more; times of time.monotonic."""
+        self._console.start_status(self._output, started, self._options.seconds)
         try:
             self._stream.listen(end)
         finally:

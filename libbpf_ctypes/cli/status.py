@@ -20,13 +20,14 @@ class Status:
 
     Args:
         fd: of the terminal.
+        started: when the trace began, of time.monotonic; its first events are waiting.
         seconds: how long the trace is to last; 0: until Ctrl-C.
     """
 
-    def __init__(self, fd: int, seconds: float) -> None:
+    def __init__(self, fd: int, started: float, seconds: float) -> None:
         self._fd = fd
         self._seconds = seconds
-        self._started = self._marked = time.monotonic()
+        self._started = self._marked = started
         self._next = 0.0
         self._events = self._lost = self._events_then = 0
         self._rate = 0.0
@@ -87,13 +88,13 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def status_for(lines: int, seconds: float) -> Status | None:
+def status_for(lines: int, started: float, seconds: float) -> Status | None:
     """The status line of a trace; None where it has no place.
 
     It needs a terminal on stderr that can erase a line. Where the lines go into a pipe,
     the pipe's reader may write to the terminal, and the two would be mixed up.
 
-    Args: lines: where the lines go. seconds: as Status takes them.
+    Args: lines: where the lines go. started, seconds: as Status takes them.
     """
     if sys.stderr is None or os.environ.get("TERM", "dumb") == "dumb":
         return None
@@ -104,7 +105,7 @@ def status_for(lines: int, seconds: float) -> Status | None:
         return None
     if not os.isatty(fd) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         return None
-    return Status(fd, seconds)
+    return Status(fd, started, seconds)
 
 
 def same_terminal(one: int, other: int) -> bool:

@@ -89,7 +89,7 @@ def test_it_tells_how_long_how_many_and_how_many_lost(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    status = Status(terminal.fd, 90)
+    status = Status(terminal.fd, time.monotonic(), 90)
     written = status.update(0, 0)
     now += 2
     written += status.update(500, 3)
@@ -97,7 +97,15 @@ def test_it_tells_how_long_how_many_and_how_many_lost(
     now += 3600
     written += status.update(500, 3)
     assert screen(written) == ["[1:00:02 of 1:30] 500 events, 0/s, 3 lost"]
-    assert Status(terminal.fd, 0).text(now + 61) == "[1:01] 0 events, 0/s, 0 lost"
+    assert Status(terminal.fd, now, 0).text(now + 61) == "[1:01] 0 events, 0/s, 0 lost"
+
+
+def test_the_first_rate_is_of_all_the_time_since_the_beginning(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    written = Status(terminal.fd, 999.5, 0).update(25, 0)  # they came while much was imported
+    assert screen(written) == ["[0:00] 25 events, 50/s, 0 lost"]
 
 
 def test_it_is_drawn_a_few_times_a_second(
@@ -105,7 +113,7 @@ def test_it_is_drawn_a_few_times_a_second(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    status = Status(terminal.fd, 0)
+    status = Status(terminal.fd, time.monotonic(), 0)
     drawn = 0
     for number in range(1000):
         drawn += bool(status.update(number, 0))
@@ -117,7 +125,7 @@ def test_it_is_drawn_a_few_times_a_second(
 @pytest.mark.parametrize("columns", [1, 5, 20, 80, 200])
 def test_it_is_never_wider_than_the_terminal(terminal: Terminal, columns: int) -> None:
     resize(terminal.fd, columns)
-    status = Status(terminal.fd, 86400)
+    status = Status(terminal.fd, time.monotonic(), 86400)
     (row,) = screen(status.update(10**12, 10**12))
     assert len(row) < columns or row == ""
     resize(terminal.fd, 10)
@@ -128,7 +136,7 @@ def test_it_is_never_wider_than_the_terminal(terminal: Terminal, columns: int) -
 
 def test_lines_are_above_it_and_whole(terminal: Terminal) -> None:
     console, output = terminal.as_stderr(), Output(terminal.fd)
-    console.start_status(output, 0)
+    console.start_status(output, time.monotonic(), 0)
     written, expected = "", []
     for number in range(20):
         console.update_status(number, 0)
@@ -157,7 +165,7 @@ def test_lines_to_a_file_leave_it_alone(terminal: Terminal, tmp_path: Any) -> No
     with path.open("wb") as file:
         output = Output(file.fileno())
         console = terminal.as_stderr()
-        console.start_status(output, 5)
+        console.start_status(output, time.monotonic(), 5)
         console.update_status(1, 0)
         output.add("a line\n")
         output.flush(time.monotonic() + 9, force=True)
@@ -173,16 +181,16 @@ def test_where_there_is_none(
     terminal.as_stderr()
     read, write = os.pipe()
     with (tmp_path / "out").open("wb") as file:
-        assert status_for(fd, 0) is not None
-        assert status_for(file.fileno(), 0) is not None
-        assert status_for(write, 0) is None
+        assert status_for(fd, 0.0, 0) is not None
+        assert status_for(file.fileno(), 0.0, 0) is not None
+        assert status_for(write, 0.0, 0) is None
         monkeypatch.setenv("TERM", "dumb")
-        assert status_for(fd, 0) is None
+        assert status_for(fd, 0.0, 0) is None
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setattr(sys, "stderr", file)
-        assert status_for(fd, 0) is None
+        assert status_for(fd, 0.0, 0) is None
         monkeypatch.setattr(sys, "stderr", None)
-        assert status_for(fd, 0) is None
+        assert status_for(fd, 0.0, 0) is None
     assert same_terminal(fd, fd)
     assert not same_terminal(fd, write)
     assert not same_terminal(write, write)
@@ -193,7 +201,7 @@ def test_where_there_is_none(
 def test_quiet_has_none(terminal: Terminal) -> None:
     terminal.as_stderr()
     console, output = Console(quiet=True, verbose=False), Output(terminal.fd)
-    console.start_status(output, 0)
+    console.start_status(output, time.monotonic(), 0)
     assert console.status_due() is None
     console.update_status(5, 5)
     output.add("x\n")
@@ -205,7 +213,7 @@ def test_in_the_background_it_is_not_drawn(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The terminal is the shell's then."""
-    status = Status(terminal.fd, 0)
+    status = Status(terminal.fd, time.monotonic(), 0)
     assert status.update(1, 0)
     monkeypatch.setattr(status_module, "_in_foreground", lambda fd: False)
     assert screen("\r" + status.around("line\n")) == ["line", ""]
@@ -215,7 +223,7 @@ def test_in_the_background_it_is_not_drawn(
 def test_a_stopped_terminal_does_not_hold_it_up(terminal: Terminal) -> None:
     """Its line is given up until the terminal takes what waits for it."""
     console, output = terminal.as_stderr(), Output(terminal.fd)
-    console.start_status(output, 0)
+    console.start_status(output, time.monotonic(), 0)
     output.add("x" * 99 + "\n")
     output.add(("x" * 99 + "\n") * 1000)
     output.flush(time.monotonic() + 0.01)

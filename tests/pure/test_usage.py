@@ -193,6 +193,21 @@ def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_options(parse("kprobe vfs_read")).debug
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("kprobe f --events=", "--events takes a whole number from 1"),
+        ("kprobe f --address=", "--address takes more than ''"),
+        ("kprobe f --color=", "--color takes auto, always or never, not ''"),
+        ("kprobe f --record=/a/b -o /a/../a/b", "--record and --output name the same file"),
+        ("kprobe f --fields=pid --show-tid", "name tid among the --fields"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(line: str, told: str) -> None:
+    with pytest.raises(usage.UsageError, match=told):
+        read_options(parse(line))
+
+
 @pytest.mark.parametrize("text", ["0", "5", "0.5", ".5", "007", "315360000"])
 def test_durations(text: str) -> None:
     assert read_options(parse(f"kprobe vfs_read -d {text}")).seconds == float(text)

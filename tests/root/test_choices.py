@@ -121,6 +121,9 @@ def test_cpus(work: Work) -> None:
     pid = str(work.pid)
     assert "ch-one" in traced("-p", pid, "--cpu", "0")
     assert traced("-p", pid, "--cpu", "1-3,5") == []
+    never = run("-p", pid, "--cpu", "9999")
+    assert never.returncode == 1
+    assert "trace CPU 9999: this machine has CPUs 0" in never.stderr
 
 
 @pytest.fixture
