@@ -9,7 +9,7 @@ from typing import NamedTuple
 STACK_POINTER, CURRENT_TASK = 8, 9
 #: Pointers that a fetch can follow, values and texts that an event has room for.
 MAX_STEPS, MAX_VALUES, MAX_TEXTS = 5, 8, 4
-#: Bytes of a text with its NUL: one of so many was cut.
+#: Bytes of a text with its NUL: one of so many may be cut.
 TEXT_SIZE = 256
 
 _FETCH = struct.Struct("=8B6I")

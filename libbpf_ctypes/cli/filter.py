@@ -307,7 +307,8 @@ class _Parser:
         if found is not None:
             return found
         near = nearest(name, [*own, *known])
-        raise self._wrong(f"there is no constant {escape(name)}{near}", constant)
+        hint = "a macro of the kernel is written as its number"  # BTF has none
+        raise self._wrong(f"there is no constant {escape(name)}{near}; {hint}", constant)
 
 
 def _any(left: _Truth, right: _Truth) -> _Truth:

@@ -137,8 +137,10 @@ def is_readable(argument: ShownArgument, event: Any) -> bool:
 
 
 def is_cut(argument: ShownArgument, event: Any) -> bool:
-    """Whether a text was longer than what an event has room for."""
-    return argument.text >= 0 and bool(event.values[argument.value] == TEXT_SIZE)
+    """Whether a text filled what an event has room for, and may have gone on."""
+    if argument.text < 0 or 0 < argument.format.limit < TEXT_SIZE:  # what lies behind an array
+        return False
+    return bool(event.values[argument.value] == TEXT_SIZE)
 
 
 def format_value(argument: ShownArgument, event: Any) -> str:

@@ -156,6 +156,7 @@ MISTAKES = [
     ('buf == "x', "       ^~", "this string has no end"),
     (f'buf == "{"x" * 64}"', "       ^" + "~" * 65, "is too long"),
     ("count == O_CREATE", "         ^~~~~~~~", r"no constant O_CREATE \(did you mean O_CREAT\?\)"),
+    ("count == PAGE_SIZE", "         ^~~~~~~~~", "PAGE_SIZE; a macro .* is written as its number"),
     ("count & 0 == 1", "        ^", "a mask has at least one bit"),
     ("count & 1 == 2", "             ^", "bits outside of the mask 0x1"),
     ("file.f_path == 1", "^~~~~~~~~~~", "struct path is no number"),

@@ -158,6 +158,7 @@ def test_a_character_array_may_lack_its_nul() -> None:
     argument = ShownArgument("comm", "char[4]", 1, 1, Format(TEXT, limit=4))
     assert format_value(argument, event(9, "four and more")) == '"four"'
     assert json_value(argument, event(9, "aä\udcffxy")) == "aä\udcff"
+    assert format_value(argument, event(256, "x" * 255)) == '"xxxx"', "it is not cut"
 
 
 def test_numbers_of_events() -> None:
