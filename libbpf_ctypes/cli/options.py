@@ -104,6 +104,10 @@ def read_options(words: dict[str, Any]) -> Options:
         if not function or not function.isprintable() or " " in function or function[0].isdigit():
             raise usage.UsageError(f"{function!r} is not the name of a kernel function")
     lines = read_line_options(words)
+    if lines.json and words["--dry-run"]:
+        raise usage.UsageError("--dry-run prints text: leave --json out")
+    if lines.raw_args and any(":" in spec for spec in words["--arg"]):
+        raise usage.UsageError("--raw-args prints numbers as they are: leave it or the format out")
     return Options(
         words=tuple(words["FUNCTION"]),
         address=words["--address"],
