@@ -88,5 +88,7 @@ def _bytes_of(found: re.Match[bytes], glob: str) -> frozenset[int]:
         raise UsageError(f"pattern {glob!r} has {what} between '[' and ']'")
     chosen: set[int] = set()
     for first, last in re.findall(rb"(.)(?:-(.))?", members, re.S):
+        if last and last < first:
+            raise UsageError(f"pattern {glob!r}: the range ends before it begins")
         chosen |= set(range(first[0], (last or first)[0] + 1))
     return frozenset(_BYTES - chosen if negation else chosen)

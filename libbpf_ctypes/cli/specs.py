@@ -47,7 +47,7 @@ def default_format(place: Place, scope: Scope, name: str, number: int = -1) -> F
     found = flags.table_format(table, machine(), shape.size, shape.signed) if table else None
     if found is not None:
         return found
-    if not scope.typed and not place.owner:
+    if not scope.typed and not place.in_memory:
         return Format(POINTER, 8)
     return Format(DECIMAL, shape.size, shape.signed)
 

@@ -83,6 +83,9 @@ def test_members_on_demand(kernel: Shapes) -> None:
     assert (name.text, comm.text, comm.format.limit) == (0, 1, 16)
     assert pos.words(2**64 - 5) == "-5"
     assert count.words(1) == "BPF_MAP_TYPE_HASH"
+    specs = ["current->cred->uid.val", "arg0"]  # the first is of a struct without a name
+    uid, unknown = arguments_of(function("no_such_function"), kernel, specs=specs).shown
+    assert (uid.words(0), unknown.words(0)) == ("0", "NULL")
 
 
 @pytest.mark.parametrize(
