@@ -52,7 +52,11 @@ def test_an_object_from_open_to_close() -> None:
         program = raw.bpf_object__find_program_by_name(obj, b"syscall_kprobe")
         assert raw.bpf_program__fd(program) > 0
         assert raw.bpf_program__type(program) == raw.BPF_PROG_TYPE_KPROBE
-        assert not raw.bpf_object__next_program(obj, program), "it was the last one"
+        names = []
+        while program:
+            names.append(raw.bpf_program__name(program))
+            program = raw.bpf_object__next_program(obj, program)
+        assert sorted(names) == [b"call_kprobe", b"call_kprobe_multi", b"syscall_kprobe"]
         with pytest.raises(BpfError) as told:
             raw.bpf_object__find_map_by_name(obj, b"no")
         assert told.value.errno == errno.ENOENT
