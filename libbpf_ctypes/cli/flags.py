@@ -171,6 +171,7 @@ _BASES = {"mode": OCTAL, "dec": DECIMAL, "oct": OCTAL, "hex": HEXADECIMAL, "poin
 #: Which table an argument of a system call has: "name" of any call, or "call.name".
 _ARGUMENTS = {
     **dict.fromkeys(("dfd", "olddfd", "newdfd", "from_dfd", "to_dfd"), "at_fd"),
+    **dict.fromkeys(("execveat.fd", "open_by_handle_at.mountdirfd"), "at_fd"),
     **dict.fromkeys(("open.flags", "openat.flags", "mq_open.oflag"), "open_flags"),
     **dict.fromkeys(("pipe2.flags", "dup3.flags", "open_by_handle_at.flags"), "open_flags"),
     **dict.fromkeys(("access.mode", "faccessat.mode", "faccessat2.mode"), "access_mode"),

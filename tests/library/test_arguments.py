@@ -83,8 +83,8 @@ def test_members_on_demand(kernel: Shapes) -> None:
     assert (name.text, comm.text, comm.format.limit) == (0, 1, 16)
     assert pos.words(2**64 - 5) == "-5"
     assert count.words(1) == "BPF_MAP_TYPE_HASH"
-    specs = ["current->cred->uid.val", "arg0"]  # the first is of a struct without a name
-    uid, unknown = arguments_of(function("no_such_function"), kernel, specs=specs).shown
+    others = ["current->cred->uid.val", "arg0"]  # the first is of a struct without a name
+    uid, unknown = arguments_of(function("no_such_function"), kernel, specs=others).shown
     assert (uid.words(0), unknown.words(0)) == ("0", "NULL")
 
 
@@ -181,6 +181,8 @@ def test_system_calls_need_no_btf() -> None:
     dfd, _filename, flags, mode = found.shown
     assert dfd.words(2**32 - 100) == "AT_FDCWD"
     assert flags.words(os.O_CREAT | os.O_RDWR) == "O_RDWR|O_CREAT"
+    executed = arguments_of(syscall("execveat"), None, specs=["fd"]).shown[0]
+    assert executed.words(2**32 - 100) == "AT_FDCWD"
     assert mode.words(0xFFFF0000000001A4) == "0644", "what lies above the type's width"
     assert [fetch.source for fetch in found.fetches] == [0, 1, 2, 3]
     mapped = arguments_of(syscall("mmap"), None, all_of=True).shown
