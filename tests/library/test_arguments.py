@@ -181,8 +181,8 @@ def test_system_calls_need_no_btf() -> None:
     dfd, _filename, flags, mode = found.shown
     assert dfd.words(2**32 - 100) == "AT_FDCWD"
     assert flags.words(os.O_CREAT | os.O_RDWR) == "O_RDWR|O_CREAT"
-    executed = arguments_of(syscall("execveat"), None, specs=["fd"]).shown[0]
-    assert executed.words(2**32 - 100) == "AT_FDCWD"
+    folder = arguments_of(syscall("execveat"), None, specs=["fd"]).shown[0]
+    assert folder.words(2**32 - 100) == "AT_FDCWD"
     assert mode.words(0xFFFF0000000001A4) == "0644", "what lies above the type's width"
     assert [fetch.source for fetch in found.fetches] == [0, 1, 2, 3]
     mapped = arguments_of(syscall("mmap"), None, all_of=True).shown
