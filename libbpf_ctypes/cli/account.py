@@ -162,13 +162,14 @@ class Losses:
 
 
 def _why_nothing(function: str, counters: Counters) -> str:
+    were = "were" if " " in function else "was"  # "2 names", "vfs_read vfs_write"
     if counters.seen:
-        calls = f"{function} was called {counters.seen} times"
+        calls = f"{function} {were} called {counters.seen} times"
         return (
             f"No event: {calls}, and each call is left out by the options, or is ebpf-tool's own."
         )
     return (
-        f"No event: {function} was not called. Callers that the compiler inlined it into do not "
+        f"No event: {function} {were} not called. Callers that the compiler inlined it into do not "
         "count, and another function may do the work: try one of its callers."
     )
 

@@ -122,6 +122,13 @@ def test_why_nothing_came(told: Told) -> None:
     assert told(filtered)[0].startswith("[INFO] No event: vfs_read was called 9 times, and each")
 
 
+@pytest.mark.parametrize("function", ["2 names", "vfs_read vfs_write"])
+def test_why_nothing_came_of_several(function: str, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = Account(Counters(0, 0, 0), 0, 0, 10**9, reader_left=False, drained=True)
+    tell(nothing, function, Console(quiet=False, verbose=False))
+    assert f"No event: {function} were not called." in capsys.readouterr().err
+
+
 def test_many_cpus_are_not_all_named(told: Told) -> None:
     by_cpu = tuple((cpu, 1 + (cpu == 70)) for cpu in range(100))
     (lost, *_rest) = told(GOOD._replace(counters=Counters(3, 4, 101, 1), refused_cpus=by_cpu))
