@@ -106,6 +106,8 @@ def read_options(words: dict[str, Any]) -> Options:
     lines = read_line_options(words)
     if lines.json and words["--dry-run"]:
         raise usage.UsageError("--dry-run prints text: leave --json out")
+    if words["--record"] is not None and words["--dry-run"]:
+        raise usage.UsageError("--dry-run traces nothing: leave --record out")
     if lines.raw_args and any(":" in spec for spec in words["--arg"]):
         raise usage.UsageError("--raw-args prints numbers as they are: leave it or the format out")
     return Options(

@@ -52,6 +52,7 @@ def test_the_plan_says_what_is_read_and_sent() -> None:
         (["--uid", "no-such-user"], "--uid: there is no user 'no-such-user'"),
         (["--cpu", "3-1"], "--cpu takes numbers of CPUs as 0,2-3, not '3-1'"),
         (["--sample", "2/3"], "--sample takes one of N, as 1/100, not '2/3'"),
+        (["--record", "x"], "--dry-run traces nothing: leave --record out"),
         (["--comm", ""], "--comm takes the name of a process, or a pattern, not ''"),
         (["--comm", "x" * 40 + "*" + "y" * 40], "too long"),
     ],
