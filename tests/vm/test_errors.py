@@ -62,20 +62,6 @@ def test_a_function_of_a_module(guest: Guest) -> None:
     assert re.search(r"\] cat: inode=0x[0-9a-f]+, ", done.stdout), done.stdout
 
 
-def test_a_name_at_several_addresses(guest: Guest) -> None:
-    symbols = guest.shell("cut -d' ' -f2- /proc/kallsyms | grep -E '^[tT] [a-z_]+$' | sort").stdout
-    names = [line.split()[1] for line in symbols.splitlines()]
-    twice = [a for a, b in zip(names, names[1:]) if a == b]
-    assert twice
-    done = next(
-        (d for name in twice[:8] if (d := guest.tool(name, "-d", "0.1")).returncode != 0), None
-    )
-    if done is None:  # kernels refuse it since 6.6, and some before
-        assert guest.kernel == "6.1"
-    else:
-        assert_refused(done, "Several functions are called", "one of their callers")
-
-
 def test_without_privilege(guest: Guest) -> None:
     done = as_nobody(guest, "do_sys_openat2", "-d", "1", capabilities=NONE)
     assert_refused(done, "Missing CAP_BPF and CAP_PERFMON", "Run as root, or give", "enough")
