@@ -116,9 +116,16 @@ static __always_inline long read(void *to, __u32 size, __u64 address)
 
 static __always_inline long read_text(char *to, __u64 address)
 {
+	long length;
+
 	if (in_kernel(address))
 		return bpf_probe_read_kernel_str(to, CALL_TEXT_LEN, (void *)address);
-	return bpf_probe_read_user_str(to, CALL_TEXT_LEN, (void *)address);
+	length = bpf_probe_read_user_str(to, CALL_TEXT_LEN, (void *)address);
+	if (!length) {	/* of an empty string kernels do not count the NUL */
+		to[0] = '\0';
+		length = 1;
+	}
+	return length;
 }
 
 static __always_inline __u64 kernel_word(__u64 address)
