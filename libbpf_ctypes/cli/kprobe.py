@@ -77,7 +77,7 @@ class _Trace:
             raise BpfError("find kprobe.bpf.o", None, reason, hint=hint)
         if options.is_plain() and kernel.in_initial_pid_namespace():
             self._tracer = 0 if options.include_self else os.getpid()
-            self._introduce(options.words[0])
+            self._introduce(f"function: {options.words[0]}")
             try:
                 return self._trace(None)
             except _NotByNameError:
@@ -92,7 +92,8 @@ class _Trace:
             return print_plan(calls, options, self._open_output())
         self._look_at_process_ids(calls)
         count = len(calls.functions)
-        self._introduce(calls.functions[0].label if count == 1 else f"{count} functions")
+        one = f"function: {calls.functions[0].label}"
+        self._introduce(one if count == 1 else f"{count} functions")
         return self._trace(calls)
 
     def _calls(self) -> Calls:
@@ -101,7 +102,7 @@ class _Trace:
         return Calls(self._options, self._console)
 
     def _introduce(self, what: str) -> None:
-        self._console.info(f"Attaching kprobe to function: {what}")
+        self._console.info(f"Attaching kprobe to {what}")
         seconds = f"{self._options.seconds:f}".rstrip("0").rstrip(".")
         self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
 

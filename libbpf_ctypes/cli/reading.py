@@ -172,6 +172,7 @@ class Events:
     def lost(self, cpu: int, count: int) -> None:
         """Takes a report of losses; they are told while they happen, and recorded."""
         self._losses.add(cpu, count)
+        self._losses.tell(time.monotonic())
         self._formatter.lost(cpu, count)
         if self._recorder is not None:
             self._recorder.lost(cpu, count)

@@ -45,6 +45,13 @@ class Work:
         assert self.process.stdout is not None
         self.pid = int(self.process.stdout.readline())
 
+    def end(self) -> None:
+        """Kills it."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
     def thread(self, name: str) -> int:
         """The id of the thread of this name."""
         while True:
@@ -59,8 +66,7 @@ def work() -> Iterator[Work]:
     made = Work("ch-one,ch-two,other")
     made.thread("other")
     yield made
-    made.process.kill()
-    made.process.wait()
+    made.end()
 
 
 def traced(*options: str) -> list[str]:
@@ -80,8 +86,7 @@ def test_processes(work: Work) -> None:
         assert chosen == ["ch-one", "ch-two", "elsewhere", "other"]
         assert traced("-p", str(other.pid)) == ["elsewhere"]
     finally:
-        other.process.kill()
-        other.process.wait()
+        other.end()
 
 
 def test_threads(work: Work) -> None:
@@ -113,8 +118,7 @@ def test_users() -> None:
         assert traced("--uid", "daemon") == ["as-1"]
         assert traced("--uid", "2", "-p", str(nobody.pid)) == []
     finally:
-        nobody.process.kill()
-        nobody.process.wait()
+        nobody.end()
 
 
 def test_cpus(work: Work) -> None:
@@ -158,8 +162,7 @@ def test_a_cgroup_and_those_in_it(work: Work, cgroup: Path) -> None:
         assert done.returncode == 1
         assert "[ERROR] find cgroup ebpf-tool-tset" in done.stderr
     finally:
-        inside.process.kill()
-        inside.process.wait()
+        inside.end()
 
 
 def test_a_filter_on_a_text_and_a_number(work: Work) -> None:
@@ -249,4 +252,5 @@ def test_wrong_filters_end_with_2_and_a_caret() -> None:
 def test_many_probes_in_one_trace(work: Work) -> None:
     done = run("read", "-p", str(os.getpid()), "--fields", "function,pid", "-d", "0.3")
     assert done.returncode == 0, done.stderr
+    assert "[INFO] Attaching kprobe to 2 functions\n" in done.stderr
     assert "Kprobe attached to 2 functions by kprobe. Listening" in done.stderr
