@@ -66,7 +66,7 @@ CHOSEN = {
     "container": Case("write --cgroup {cgroup.id:.12}", _WRITES, _comm("gt-box", "gt-inner")),
     "four": Case(
         "write --comm gt-* --filter|not (count < 1 or count == 4096) and (fd > 2 and count != 1)",
-        _WRITES, lambda call: _count(call) > 4096,
+        _WRITES, lambda call: _count(call) not in (0, 1, 4096),
     ),
     "flags": Case(
         "openat --comm gt-* --filter|flags & O_ACCMODE == O_RDWR and flags & O_TRUNC != 0", _OPENS,
