@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BpfError
 from .formats import ShownArgument, is_cut, is_readable, text_of
+from .json_text import VERSION, hex_bytes
+from .json_text import line as _line
+from .json_text import text as _text
 from .lines import Formatter
 from .text import Memo, WallClock
 
@@ -18,15 +21,8 @@ if TYPE_CHECKING:
     from .lines import LineOptions
     from .origin import Origin, Traced
 
-#: Of the objects. It changes where what is there changes its meaning, not where more comes.
-VERSION = 1
-
 #: Losses are told so often at most, by the events' times.
 _LOSS_NS = 10**9
-
-
-def _line(kind: str, **fields: Any) -> str:
-    return json.dumps({"type": kind, **fields}, separators=(",", ":")) + "\n"
 
 
 def error_record(error: BpfError | str) -> str:
@@ -41,13 +37,6 @@ def error_record(error: BpfError | str) -> str:
         errno=error.errno,
         hint=_text(error.hint),
     )
-
-
-def _text(text: str) -> str:
-    """TEXT with U+FFFD for each byte that is not UTF-8: JSON has no place for them."""
-    if text.isascii():
-        return text
-    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 class JsonLines(Formatter):
@@ -246,10 +235,8 @@ def _notes(event: CallEvent, arguments: list[_Argument]) -> str:
 
 def _bytes(text: str) -> str:
     """The bytes of a text in hex, quoted; "" where they are UTF-8."""
-    if text.isascii():
-        return ""
-    raw = text.encode("utf-8", "surrogateescape")
-    return f'"{raw.hex()}"' if any("\udc80" <= character <= "\udcff" for character in text) else ""
+    found = hex_bytes(text)
+    return f'"{found}"' if found else ""
 
 
 def _number(number: int | None) -> str:

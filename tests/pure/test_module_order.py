@@ -123,6 +123,7 @@ ORDER = [
     "cli.doctor",
     "cli.lines",
     "cli.columns",
+    "cli.json_text",
     "cli.json_lines",
     "cli.formatters",
     "cli.account",
