@@ -12,7 +12,7 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..events import CallEvent
-    from .lines import LineOptions
+    from .line_options import LineOptions
     from .origin import Traced
     from .style import Style
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .lines import CallLines, Formatter, LineOptions
+from .lines import CallLines, Formatter
 
 if TYPE_CHECKING:
+    from .line_options import LineOptions
     from .origin import Origin, Traced
+    from .stacks import Stacks
     from .style import Style
     from .text import WallClock
 
@@ -18,6 +20,7 @@ def call_formatter(
     clock: WallClock,
     style: Style,
     origin: Origin,
+    stacks: Stacks | None = None,
 ) -> Formatter:
     """The formatter of struct call_events that the options ask for.
 
@@ -25,10 +28,11 @@ def call_formatter(
         functions: of the trace, in the order of the events' ``function``.
         style: style_of() where the text goes.
         origin: here(), or a recording's.
+        stacks: by the events' ``kernel_stack`` and ``user_stack``; None: none were asked for.
 
     Raises: usage.UsageError: --fields names a field that there is not.
     """
-    if options.json:
+    if options.format == "json":
         from .json_lines import JsonLines
 
         return JsonLines(options, functions, clock, origin)

@@ -18,7 +18,7 @@ from .text import Memo, WallClock
 if TYPE_CHECKING:
     from ..events import CallEvent
     from .account import Account
-    from .lines import LineOptions
+    from .line_options import LineOptions
     from .origin import Origin, Traced
 
 #: Losses are told so often at most, by the events' times.
@@ -103,8 +103,10 @@ class JsonLines(Formatter):
     def error(self, error: BpfError | str) -> str:
         return error_record(error)
 
-    def end(self, account: Account) -> str:
+    def end(self, account: Account | None) -> str:
         before = self._take_losses() if self._losses else ""
+        if account is None:
+            return before
         counters = account.counters
         return before + _line(
             "summary",

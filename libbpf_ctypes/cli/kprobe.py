@@ -188,6 +188,8 @@ class _Trace:
     def _open_output(self) -> Output:
         """Where the lines go."""
         at_once = self._options.line_buffered
+        if not self._options.lines.is_text:
+            return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         if self._options.output is not None:
             return Output(open_file(self._options.output), immediate=at_once)
         if sys.stdout is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable
 
-from . import usage
 from .text import Memo, WallClock, escape, format_boot
 
 if TYPE_CHECKING:
@@ -14,48 +13,12 @@ if TYPE_CHECKING:
     from .account import Account
     from .argument import Argument
     from .formats import ShownArgument
+    from .line_options import LineOptions
     from .origin import Traced
     from .style import Style
 
 #: On a terminal: columns of "[pid]" at first, of "comm:", of "function:" at most.
 _PID_WIDTH, _COMM_WIDTH, _FUNCTION_WIDTH = 7, 16, 24
-
-
-class LineOptions(NamedTuple):
-    """What the command line says of the lines, checked."""
-
-    pids: tuple[int, ...]  # none: every process
-    show_tid: bool
-    time: str
-    raw_args: bool
-    fields: tuple[str, ...] = ()  # --fields; none: whole lines
-    json: bool = False
-    color: str = "auto"
-
-
-def read_line_options(words: dict[str, Any]) -> LineOptions:
-    """The options in docopt's words. Raises: usage.UsageError."""
-    fields = words.get("--fields")
-    options = LineOptions(
-        pids=usage.numbers(words, "--pid", 1, usage.PID_MAX),
-        show_tid=words["--show-tid"],
-        time=usage.choice(words, "--time", ("ns", "boot", "wall")),
-        raw_args=words["--raw-args"],
-        fields=() if fields is None else tuple(fields.split(",")),
-        json=bool(words.get("--json")),
-        color="auto" if words.get("--color") is None else usage.choice(words, "--color", COLORS),
-    )
-    if "" in options.fields:
-        example = "'--fields time,pid,comm,args'"
-        raise usage.UsageError(f"--fields takes names with commas between, as in {example}")
-    if options.fields and options.json:
-        raise usage.UsageError("--json prints all fields: give it or --fields")
-    if options.fields and options.show_tid:
-        raise usage.UsageError("--show-tid is of whole lines: name tid among the --fields")
-    return options
-
-
-COLORS = ("auto", "always", "never")
 
 
 class Formatter:
@@ -76,8 +39,11 @@ class Formatter:
         """The text of an error, where errors belong among the events."""
         return ""
 
-    def end(self, account: Account) -> str:
-        """The text behind the last event."""
+    def end(self, account: Account | None) -> str:
+        """The text behind the last event; what is held back is let go of.
+
+        Args: account: None where an error ended the trace, and was told.
+        """
         return ""
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..paths import KPROBE_OBJECT
 from . import usage
 from .console import wants_debug
-from .lines import LineOptions, read_line_options
+from .line_options import LineOptions, read_line_options
 from .text import escape
 
 _YEARS = 10 * 366 * 86400
@@ -83,7 +83,7 @@ class Options(NamedTuple):
             and not self.words[0].startswith("syscall:")
             and self.choice.is_one_process_at_most()
             and not (self.address or self.all_of or self.all_args or self.args)
-            and not (self.lines.fields or self.lines.json or self.dry_run)
+            and not (self.lines.fields or self.lines.format != "lines" or self.dry_run)
         )
 
 
@@ -104,8 +104,6 @@ def read_options(words: dict[str, Any]) -> Options:
         if not function or not function.isprintable() or " " in function or function[0].isdigit():
             raise usage.UsageError(f"{function!r} is not the name of a kernel function")
     lines = read_line_options(words)
-    if lines.json and words["--dry-run"]:
-        raise usage.UsageError("--dry-run prints text: leave --json out")
     if words["--record"] is not None and words["--dry-run"]:
         raise usage.UsageError("--dry-run traces nothing: leave --record out")
     if lines.raw_args and any(":" in spec for spec in words["--arg"]):

@@ -53,10 +53,10 @@ class Events:
         self._recorder: Recorder | None = None
         self._formatter: Formatter
         decode = self._prepare_plain() if calls is None else self._prepare_rich(calls)
-        if options.lines.json:
+        if options.lines.format != "lines":
             console.also = lambda error: output.add(self._formatter.error(error))
         output.add(self._formatter.start())
-        dated = options.lines.time == "wall" or options.lines.json
+        dated = options.lines.time == "wall" or options.lines.format != "lines"
         format_events = self._format_now if dated else self._formatter.format
         self._stream = Stream(
             buffer,

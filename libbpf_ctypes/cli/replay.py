@@ -18,7 +18,8 @@ from .account import exit_status, tell
 from .argument import Argument, shown
 from .console import Console
 from .formatters import call_formatter
-from .lines import Formatter, LineOptions, Lines, read_line_options
+from .line_options import LineOptions, read_line_options
+from .lines import Formatter, Lines
 from .origin import Origin
 from .output import open_file
 from .recorded import (
@@ -111,13 +112,26 @@ class _Replay:
         self._read = self._printed = self._lost = 0
         self._clock = WallClock()
         self._clock.set(*reader.header.clock)
-        self._fd = _lines_fd(options.output)
+        self._fd = _lines_fd(options.output) if options.lines.is_text else _nowhere()
+        self._formatter: Formatter | None = None
         self._encoding = sys.stdout.encoding if options.output is None else "utf-8"
 
     def run(self) -> int:
         self._introduce()
-        lines = self._options.lines
-        formatter: Formatter | None = None
+        try:
+            end = self._replay()
+        except BpfError as error:
+            if self._formatter is None:
+                raise
+            self._console.failure(error)
+            self._write(self._formatter.end(None))
+            return 1
+        assert self._formatter is not None
+        return self._account(end, self._formatter)
+
+    def _replay(self) -> End:
+        """Prints what the recording holds; returns its end."""
+        lines, formatter = self._options.lines, self._formatter
         end: End | None = None
         for item in self._reader:
             if isinstance(item, Functions):
@@ -139,9 +153,8 @@ class _Replay:
                 formatter.lost(*item)
             else:
                 end = item  # not the end of the loop: the reader looks whether more follows
-        assert formatter is not None
         assert end is not None  # a recording without end raises
-        return self._account(end, formatter)
+        return end
 
     def _begin(self) -> tuple[Formatter, Decode]:
         """What makes text of the events, and of what is before them; all functions are read."""
@@ -150,10 +163,11 @@ class _Replay:
         argument = recorded_argument(header.argument, raw=lines.raw_args)
         if is_of_calls(header):
             functions, decode = traced_functions(self._functions, header), call_decoder(header)
-        elif lines.json or lines.fields:
+        elif lines.format != "lines" or lines.fields:
             functions, decode = (plain_function(header.function, argument),), as_calls(header)
         else:
-            return Lines(lines, argument, self._clock, style), sample_decoder(header)
+            self._formatter = Lines(lines, argument, self._clock, style)
+            return self._formatter, sample_decoder(header)
         origin = Origin(
             header.tool_version,
             header.host_name,
@@ -162,8 +176,9 @@ class _Replay:
             header.boot_id,
         )
         formatter = call_formatter(lines, functions, self._clock, style, origin)
+        self._formatter = formatter
         self._write(formatter.start())
-        if lines.json:
+        if lines.format != "lines":
             self._console.also = lambda error: self._write(formatter.error(error))
         return formatter, decode
 
@@ -198,6 +213,11 @@ class _Replay:
         rest = memoryview(text.encode(self._encoding, "backslashreplace"))
         while rest:
             rest = rest[os.write(self._fd, rest) :]
+
+
+def _nowhere() -> int:
+    """Where the text goes of a format that makes none."""
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _lines_fd(path: str | None) -> int:

@@ -14,7 +14,8 @@ if __package__ in (None, ""):  # run as a script
 from libbpf_ctypes import recording_format as form
 from libbpf_ctypes.cli.argument import Argument
 from libbpf_ctypes.cli.formatters import call_formatter
-from libbpf_ctypes.cli.lines import Formatter, LineOptions, Lines
+from libbpf_ctypes.cli.line_options import LineOptions
+from libbpf_ctypes.cli.lines import Formatter, Lines
 from libbpf_ctypes.cli.origin import here
 from libbpf_ctypes.cli.recorded import (
     as_calls,
@@ -55,7 +56,8 @@ def _print(reader: RecordingReader, chosen: int) -> None:
     header, clock = reader.header, WallClock()
     clock.set(*header.clock)
     fields = ("time", "pid", "comm", "function", "args") if chosen % 3 == 1 else ()
-    options = LineOptions((), True, "wall", chosen % 2 == 1, fields, chosen % 3 == 2)
+    form = "json" if chosen % 3 == 2 else "lines"
+    options = LineOptions((), True, "wall", chosen % 2 == 1, fields, format=form)
     argument = recorded_argument(header.argument, raw=options.raw_args)
     records: list[dict[str, Any]] = []
     formatter: Formatter | None = None
@@ -81,7 +83,7 @@ def _formatter(
 ) -> tuple[Formatter, Decode]:
     if is_of_calls(header):
         functions, decode = traced_functions(records, header), call_decoder(header)
-    elif options.json or options.fields:
+    elif options.format != "lines" or options.fields:
         functions, decode = (plain_function(header.function, argument),), as_calls(header)
     else:
         return Lines(options, argument, clock, PLAIN), sample_decoder(header)

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from libbpf_ctypes.cli.formats import DECIMAL, POINTER, TEXT, Format, ShownArgument
-from libbpf_ctypes.cli.lines import LineOptions
+from libbpf_ctypes.cli.line_options import LineOptions
 from libbpf_ctypes.cli.origin import Origin, Traced
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.events import CallEvent, call_event_schema

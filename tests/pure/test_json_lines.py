@@ -24,7 +24,7 @@ SCHEMA = json.loads((ROOT / "docs" / "json-schema.json").read_text(encoding="utf
 
 
 def formatter(*functions: Traced, **given: Any) -> JsonLines:
-    return JsonLines(options(json=True, **given), functions or (OPENAT, READ), clock(), ORIGIN)
+    return JsonLines(options(format="json", **given), functions or (OPENAT, READ), clock(), ORIGIN)
 
 
 def records(text: str) -> list[Any]:

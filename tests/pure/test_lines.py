@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from libbpf_ctypes.cli.argument import shown
 from libbpf_ctypes.cli.columns import WIDTHS, Columns, wanted_arguments
 from libbpf_ctypes.cli.formatters import call_formatter
-from libbpf_ctypes.cli.lines import CallLines, Lines, read_line_options
+from libbpf_ctypes.cli.line_options import read_line_options
+from libbpf_ctypes.cli.lines import CallLines, Lines
 from libbpf_ctypes.cli.style import PLAIN, Style, cut, pad, style_of, width_of
 from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.events import SyscallEvent
@@ -227,8 +229,11 @@ def test_when_there_are_colours(monkeypatch: pytest.MonkeyPatch) -> None:
             os.close(fd)
 
 
+WORDS: dict[str, Any] = {"--pid": [], "--show-tid": False, "--time": "ns", "--raw-args": False}
+
+
 def test_the_options_choose() -> None:
-    words = {"--pid": [], "--show-tid": False, "--time": "ns", "--raw-args": False}
+    words = WORDS
     assert read_line_options(words) == options()
     fields = read_line_options({**words, "--fields": "time,args", "--color": "never"})
     assert fields == options(fields=("time", "args"), color="never")
@@ -243,3 +248,24 @@ def test_the_options_choose() -> None:
     ):  # fmt: skip
         with pytest.raises(UsageError):
             read_line_options({**words, **wrong})
+    for same in ({"--format": "json"}, {"--format": "json", "--json": True}):
+        assert read_line_options({**words, **same}) == options(format="json")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"--format": "xml"}, "--format takes lines"),
+        ({"--format": "lines", "--json": True}, "--json is --format json"),
+        ({"--format": "json", "--fields": "pid"}, "--format json has all fields"),
+        ({"--json": True, "--fields": "pid"}, "--json has all fields"),
+        ({"--json": True, "--dry-run": True}, "leave --json out"),
+        ({"--format": "json", "--dry-run": True}, "leave --format json out"),
+        ({"--endpoint": "http://here:4318"}, "--format otlp"),
+        ({"--endpoint": "ftp://here"}, "--endpoint takes a URL"),
+        ({"--endpoint": "http://he re"}, "--endpoint takes a URL"),
+    ],
+)
+def test_what_a_format_has_no_use_for_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        read_line_options({**WORDS, **wrong})

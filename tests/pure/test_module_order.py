@@ -121,6 +121,8 @@ ORDER = [
     "cli.kernel_checks",
     "cli.trial",
     "cli.doctor",
+    "cli.stacks",
+    "cli.line_options",
     "cli.lines",
     "cli.columns",
     "cli.json_text",

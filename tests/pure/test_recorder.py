@@ -14,7 +14,8 @@ from libbpf_ctypes.btf import Kind, Type
 from libbpf_ctypes.cli.account import Account
 from libbpf_ctypes.cli.argument import shown
 from libbpf_ctypes.cli.console import Console
-from libbpf_ctypes.cli.lines import LineOptions, line_formatter
+from libbpf_ctypes.cli.line_options import LineOptions
+from libbpf_ctypes.cli.lines import line_formatter
 from libbpf_ctypes.cli.recorder import Recorder
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.errors import BpfError

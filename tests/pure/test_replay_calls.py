@@ -20,7 +20,7 @@ from libbpf_ctypes.cli.account import Account, tell
 from libbpf_ctypes.cli.console import Console
 from libbpf_ctypes.cli.formats import Format
 from libbpf_ctypes.cli.formatters import call_formatter
-from libbpf_ctypes.cli.lines import read_line_options
+from libbpf_ctypes.cli.line_options import read_line_options
 from libbpf_ctypes.cli.origin import here
 from libbpf_ctypes.cli.recorded import (
     as_calls,

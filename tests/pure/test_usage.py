@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libbpf_ctypes.cli import replay, usage
-from libbpf_ctypes.cli.lines import LineOptions
+from libbpf_ctypes.cli.line_options import LineOptions
 from libbpf_ctypes.cli.options import Options, read_options
 
 from .helpers import run_tool, usage_text
