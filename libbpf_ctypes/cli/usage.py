@@ -6,11 +6,20 @@ import re
 from typing import Any, NoReturn
 
 from .. import __version__
+from . import synopsis
 from .text import escape
+
+_FUNCTIONS = ("the name of a function", "functions", 1 << 16)
 
 #: Each command's words: what the first is, what it takes, how many, and an example.
 COMMANDS = {
-    "kprobe": ("the name of a function", "functions", 1 << 16, "vfs_read"),
+    "kprobe": (*_FUNCTIONS, "vfs_read"),
+    "kretprobe": (*_FUNCTIONS, "vfs_read"),
+    "uprobe": (*_FUNCTIONS, "libc:open64"),
+    "uretprobe": (*_FUNCTIONS, "libc:open64"),
+    "tracepoint": ("the name of a tracepoint", "tracepoints", 1 << 16, "sched:sched_switch"),
+    "latency": (*_FUNCTIONS, "vfs_read"),
+    "count": (*_FUNCTIONS, "vfs_read"),
     "list": ("", "one pattern", 1, ""),
     "doctor": ("", "no name", 0, ""),
     "replay": ("the name of a recording", "one recording", 1, "trace.rec"),
@@ -18,6 +27,9 @@ COMMANDS = {
     "skeleton": ("the name of an object file", "one object file", 1, "tool.bpf.o"),
 }
 
+
+#: The commands that print events, all by one module.
+EVENTS = ("kprobe", "kretprobe", "uprobe", "uretprobe", "tracepoint")
 
 #: What Linux gives no process more than.
 PID_MAX = 1 << 22
@@ -28,30 +40,55 @@ class UsageError(Exception):
 
 
 def parse(doc: str, words: list[str]) -> dict[str, Any]:
-    """The options of DOC, as docopt finds them in WORDS; prints DOC and exits for --help.
+    """The options of DOC, as docopt finds them in WORDS; prints help and exits for --help.
+
+    What other commands take is there, too, as if it were not given.
 
     Raises: UsageError.
     """
     if {"-h", "--help"} & set(words):
-        _print_help(doc)
-    found: dict[str, Any]
+        _print_help(doc, words)
+    every = synopsis.options(doc)
+    found = _nothing_given(doc, every)
     if words in (["doctor"], ["doctor", "--json"]):  # which tells of a docopt that is missing
-        found = dict.fromkeys([*COMMANDS, "--version"], False)
         return {**found, "doctor": True, "--json": len(words) > 1}
+    plain, seen = _take_apart(doc, words, every)
+    if "--help" in seen:  # abbreviated
+        _print_help(doc, words)
+    if list(seen) == ["--version"] and not plain:
+        return {**found, "--version": True}
+    _check(doc, words, plain, seen)
     import docopt  # what --help does without
 
     try:
-        found = docopt.docopt(doc, words, default_help=False)
+        # Of one command only: of all, docopt would take several times as long.
+        found.update(docopt.docopt(synopsis.reduced(doc, plain[0]), words, default_help=False))
     except docopt.DocoptExit:
         # docopt's complaint is its whole usage text, or its inner state.
-        raise UsageError(_diagnose(doc, words)) from None
-    if found["--help"]:  # abbreviated
-        _print_help(doc)
+        raise UsageError("these words do not go together") from None
     return found
 
 
-def _print_help(doc: str) -> NoReturn:
-    print(doc.strip("\n"), flush=True)
+def command_of(words: dict[str, Any]) -> str:
+    """The command that was given."""
+    return next(name for name in COMMANDS if words[name])
+
+
+def _nothing_given(doc: str, every: list[synopsis.Option]) -> dict[str, Any]:
+    """What docopt would find of all commands together, were none given."""
+    found: dict[str, Any] = dict.fromkeys(COMMANDS, False)
+    found.update({"FUNCTION": [], "PATTERN": None, "FILE": None, "STRUCT": None})
+    many = synopsis.repeatable(doc)
+    for each in every:
+        none: Any = each.default if each.value else False
+        found[each.long] = none if each.long not in many else [] if each.value else 0
+    return found
+
+
+def _print_help(doc: str, words: list[str]) -> NoReturn:
+    """Prints the help of the command among WORDS, or the whole."""
+    command = next((word for word in words if word in COMMANDS), "")
+    print(synopsis.screen(doc, command) if command else doc.strip("\n"), flush=True)
     raise SystemExit(0)
 
 
@@ -121,38 +158,6 @@ def choice(words: dict[str, Any], option: str, choices: tuple[str, ...]) -> str:
     return text
 
 
-def _options(doc: str) -> dict[str, bool]:
-    """The options of DOC, each with whether it takes a value."""
-    options: dict[str, bool] = {}
-    for line in re.findall(r"^  (-.*?)(?:  |$)", doc, re.M):
-        takes_value = bool(re.search(r"[= ][A-Z]+", line))
-        options.update(dict.fromkeys(re.findall(r"(?<!\S)--?[a-z][a-z-]*", line), takes_value))
-    return options
-
-
-def _options_of(doc: str, command: str) -> set[str]:
-    """The options that COMMAND takes, by its line in DOC; other options are other commands'."""
-    known = _options(doc)
-    line = re.search(rf"^  ebpf-tool {command} (.*(?:\n {{10,}}.*)*)", doc, re.M)
-    if line is None or "[options]" in line[1]:
-        return set(known)
-    named = set(re.findall(r"--?[a-z][a-z-]*", line[1]))
-    # An option may be named by its other name.
-    for names in re.findall(r"^  (-\w)(?: [A-Z]+)?, (--[a-z-]+)", doc, re.M):
-        if named & set(names):
-            named |= set(names)
-    return named
-
-
-def _repeatable(doc: str) -> set[str]:
-    """The options that may be given more than once, by all their names."""
-    found = set(re.findall(r"\[(--?[a-z][a-z-]*)(?:[ =][A-Z]+)?\]?\.\.\.", doc))
-    for names in re.findall(r"^  (-\w)(?: [A-Z]+)?, (--[a-z-]+)", doc, re.M):
-        if found & set(names):
-            found |= set(names)
-    return found
-
-
 def _nearest(word: str, known: Any) -> str:
     import difflib
 
@@ -160,52 +165,68 @@ def _nearest(word: str, known: Any) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _diagnose(doc: str, words: list[str]) -> str:
-    """Why docopt did not take these words."""
-    options = _options(doc)
+def _take_apart(
+    doc: str, words: list[str], every: list[synopsis.Option]
+) -> tuple[list[str], dict[str, str]]:
+    """The words that are no options, and the options as given, by their long names.
+
+    Raises: UsageError.
+    """
+    known = {name: each for each in every for name in each.names}
     plain: list[str] = []
-    seen: list[str] = []
+    seen: dict[str, str] = {}
+    many = synopsis.repeatable(doc)
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
-            return "'--' has no use here: no name of a function begins with '-'"
+            raise UsageError("'--' has no use here: no name of a function begins with '-'")
         if not word.startswith("-") or word == "-":
             plain.append(word)
             continue
         name, equals, _value = word.partition("=")
         if not word.startswith("--"):  # -d5 is -d 5, -qv is -q -v
-            name, equals = word[:2], word[2:] if options.get(word[:2]) else ""
-            if len(word) > 2 and options.get(name) is False:
+            name = word[:2]
+            equals = word[2:] if name in known and known[name].value else ""
+            if len(word) > 2 and name in known and not known[name].value:
                 rest.insert(0, "-" + word[2:])
-        whole = [option for option in options if option.startswith(name)]
-        if name.startswith("--") and len(whole) == 1:  # docopt takes abbreviations
-            name = whole[0]
-        if name not in options:
-            return f"unknown option {escape(name)}{_nearest(name, options)}"
-        if equals and not options[name]:
-            return f"option {name} takes no value"
-        if options[name] and not equals:
+        elif name not in known:  # docopt takes abbreviations
+            own = synopsis.options(doc, plain[0]) if plain else every
+            whole = [each.long for each in own if each.long.startswith(name)]
+            name = whole[0] if len(whole) == 1 else name
+        if name not in known:
+            raise UsageError(f"unknown option {escape(name)}{_nearest(name, known)}")
+        option = known[name]
+        if equals and not option.value:
+            raise UsageError(f"option {name} takes no value")
+        if option.value and not equals:
             if not rest:
-                return f"option {name} needs a value"
+                raise UsageError(f"option {name} needs a value")
             rest.pop(0)
-        if name in seen and name not in _repeatable(doc):
-            return f"option {name} is given twice"
-        seen.append(name)
+        if option.long in seen and name not in many:
+            raise UsageError(f"option {name} is given twice")
+        seen[option.long] = name
+    return plain, seen
+
+
+def _check(doc: str, words: list[str], plain: list[str], seen: dict[str, str]) -> None:
+    """Raises UsageError if the command is none, or does not take what is given."""
     if "--version" in seen:
         others = " ".join(word for word in words if word != "--version")
-        return f"--version goes alone, without {others!r}"
+        raise UsageError(f"--version goes alone, without {others!r}")
     if not plain:
-        return f"no command given; there is: {', '.join(COMMANDS)}"
+        raise UsageError(f"no command given; there is: {', '.join(COMMANDS)}")
     command = plain[0]
     if command not in COMMANDS:
-        return f"unknown command {command!r}{_nearest(command, COMMANDS)}"
-    foreign = [name for name in seen if name not in _options_of(doc, command)]
+        raise UsageError(f"unknown command {command!r}{_nearest(command, COMMANDS)}")
+    own = {each.long for each in synopsis.options(doc, command)}
+    foreign = [given for name, given in seen.items() if name not in own]
     if foreign:
-        return f"{command} takes no option {foreign[0]}"
+        raise UsageError(f"{command} takes no option {foreign[0]}")
     what, takes, most, example = COMMANDS[command]
     if len(plain) == 1 and what:
-        return f"{command} needs {what}, as in 'ebpf-tool {command} {example}'"
+        raise UsageError(f"{command} needs {what}, as in 'ebpf-tool {command} {example}'")
     if len(plain) > 1 + most:
-        return f"{command} takes {takes}, and {' '.join(plain[1 + most :])!r} is one too many"
-    return "these words do not go together"
+        raise UsageError(
+            f"{command} takes {takes}, and {' '.join(plain[1 + most :])!r} is one too many"
+        )

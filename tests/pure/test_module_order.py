@@ -94,6 +94,7 @@ ORDER = [
     "cli.output",
     "cli.status",
     "cli.console",
+    "cli.synopsis",
     "cli.usage",
     "cli.probeable",
     "cli.functions",

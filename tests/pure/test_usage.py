@@ -64,7 +64,7 @@ WRONG = [
     ("schema a.o -d 5", "schema takes no option -d"),
     ("schema a.o --colour", "unknown option --colour"),
     ("--version vfs_read", "'vfs_read'"),
-    ("", "no command given; there is: kprobe, list, doctor, replay"),
+    ("", "latency, count, list, doctor, replay"),
     ("replya f", "did you mean replay?"),
     ("replay", "replay needs the name of a recording, as in 'ebpf-tool replay trace.rec'"),
     ("replay a b", "replay takes one recording, and 'b' is one too many"),
