@@ -11,12 +11,14 @@
 static const __u16 argument_offsets[] = { 112, 104, 96, 88, 72, 64 };
 static const __u16 syscall_offsets[] = { 112, 104, 96, 56, 72, 64 };	/* r10 for rcx */
 #define STACK_OFFSET 152
+#define RETURN_OFFSET 80
 #define KERNEL_BIT 63
 #else
 #define ARGUMENTS 8
 static const __u16 argument_offsets[] = { 0, 8, 16, 24, 32, 40, 48, 56 };
 static const __u16 syscall_offsets[] = { 0, 8, 16, 24, 32, 40 };
 #define STACK_OFFSET 248
+#define RETURN_OFFSET 0
 #define KERNEL_BIT 55	/* the byte above may be a tag */
 #endif
 #define SYSCALL_ARGUMENTS 6
@@ -31,6 +33,8 @@ const volatile bool cookies = false;	/* more than one function */
 const volatile bool comm_chosen = false;
 const volatile bool cgroup_chosen = false;
 const volatile bool own_ids = false;	/* ns_pid and ns_tid are wanted */
+const volatile bool kernel_stacks = false;
+const volatile bool user_stacks = false;
 const volatile __u32 pid_namespace = 0;	/* the tracer's, its inode number; 0: the initial one */
 
 /* Offsets in the kernel's structs, for own_ids and pid_namespace. */
@@ -77,23 +81,62 @@ struct {
 	__type(value, __u32);
 } CGROUPS SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);		/* user space: the number of stacks that are kept */
+	__type(key, __u64);
+	__type(value, struct stack);
+} STACKS SEC(".maps");
+
 struct scratch {
 	struct call_event event;
+	struct stack stack;
+	struct group group;
 	__u64 sources[SOURCES];
 	char text[CALL_TEXT_LEN];	/* of a comparison */
 	/* Bit i: of comparison i. Here, and not in registers, so that the verifier does not follow
 	 * each combination of them. */
 	__u32 results;
 	__u32 unknown;
+	__u64 users;
 };
 
-/* Too large for the stack. One program at a time on a CPU: see preemptible. */
+/* So many tasks that preempt each other on a CPU may run the program at a time. */
+#define SCRATCHES 4
+
+/* Too large for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, SCRATCHES);
 	__type(key, __u32);
 	__type(value, struct scratch);
 } SCRATCH SEC(".maps");
+
+/*
+ * A scratch that nobody else uses, or NULL. Of tasks that preempt each other in between at
+ * most one sees itself as the only user; none of them is no harm.
+ */
+static __always_inline struct scratch *take_scratch(void)
+{
+	for (__u32 i = 0; i < SCRATCHES; i++) {
+		__u32 key = i;
+		struct scratch *scratch = bpf_map_lookup_elem(&SCRATCH, &key);
+
+		if (!scratch || !preemptible)
+			return scratch;
+		__sync_fetch_and_add(&scratch->users, 1);
+		if (*(volatile __u64 *)&scratch->users == 1)
+			return scratch;
+		__sync_fetch_and_add(&scratch->users, -1);
+	}
+	return 0;
+}
+
+static __always_inline void give_back(struct scratch *scratch)
+{
+	if (preemptible)
+		__sync_fetch_and_add(&scratch->users, -1);
+}
 
 static __always_inline bool is_chosen(enum chosen what, __u32 number)
 {
@@ -167,7 +210,7 @@ static __always_inline void look_up_ids(__u64 task, __u32 *own, __u32 *tracers)
 	}
 }
 
-static __always_inline void look_up_process(struct call_event *event)
+static __noinline void look_up_process(struct call_event *event)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__u64 task;
@@ -197,6 +240,12 @@ static __always_inline void read_sources(void *ctx, const struct function *funct
 	}
 }
 
+static __always_inline void read_record(void *ctx, __u64 *sources)
+{
+	sources[SOURCE_RECORD] = (__u64)ctx;
+	sources[SOURCE_TASK] = bpf_get_current_task();
+}
+
 /* The value of a fetch, or the address of its text; whether it could be read. */
 static __noinline bool get(const struct fetch *fetch, const __u64 *sources, __u64 *result)
 {
@@ -208,11 +257,13 @@ static __noinline bool get(const struct fetch *fetch, const __u64 *sources, __u6
 		__u32 size = sizeof(value);
 
 		if (i >= steps) {
-			if (fetch->text && value)	/* NULL is NULL, not its member's address */
+			if (fetch->flags & FETCH_IN_RECORD)
+				value = sources[SOURCE_RECORD] + (value & 0xffff) + fetch->offsets[i];
+			else if (fetch->text && value)	/* NULL is NULL, not its member's address */
 				value = address;
 			break;
 		}
-		if (i + 1 == steps && !fetch->text)
+		if (i + 1 == steps && (!fetch->text || fetch->flags & FETCH_IN_RECORD))
 			size = fetch->size;
 		value = 0;
 		if (size > sizeof(value) || read(&value, size, address))
@@ -334,11 +385,12 @@ static __noinline enum outcome filter(const struct function *function, struct sc
 	return may_hold ? SENT : FILTERED;
 }
 
-static __noinline void read_values(const struct function *function, struct scratch *scratch)
+/* Reads what is to be read at the call's beginning, or (at_return) at its return. */
+static __noinline void read_values(const struct function *function, struct scratch *scratch,
+				   __u32 at_return)
 {
 	struct call_event *event = &scratch->event;
 
-	event->unreadable = 0;
 	for (__u32 i = 0; i < CALL_VALUES; i++) {
 		const struct fetch *fetch = &function->fetches[i];
 		__u32 text = fetch->text;
@@ -346,8 +398,8 @@ static __noinline void read_values(const struct function *function, struct scrat
 		long length;
 		char *to;
 
-		event->values[i] = 0;
-		if (i >= values_used || !(fetch->flags & FETCH_USED))
+		if (i >= values_used || !(fetch->flags & FETCH_USED) ||
+		    (fetch->flags & FETCH_AT_RETURN) != at_return)
 			continue;
 		if (!get(fetch, scratch->sources, &value)) {
 			event->unreadable |= 1ULL << i;
@@ -369,19 +421,48 @@ static __noinline void read_values(const struct function *function, struct scrat
 	}
 }
 
-/* What becomes of a call; it is sent where nothing is against it. */
-static __always_inline enum outcome send_call(void *ctx, __u64 *timestamp_ns)
+/* Keeps the stack where it is not yet kept; its key, or 0. */
+static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 flags)
 {
-	struct call_event *event;
-	struct function *function;
-	struct scratch *scratch;
-	enum outcome outcome;
-	__u32 key = 0;
+	struct stack *stack = &scratch->stack;
+	__u64 key = 0xcbf29ce484222325;		/* FNV-1a, by words */
+	long size;
 
-	scratch = bpf_map_lookup_elem(&SCRATCH, &key);
-	if (!scratch)
-		return FILTERED;
-	event = &scratch->event;
+	size = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), flags);
+	if (size <= 0)	/* a kernel thread has no user stack */
+		return 0;
+	stack->count = size / sizeof(stack->frames[0]);
+	for (__u32 i = 0; i < STACK_FRAMES; i++) {
+		if (i >= stack->count)
+			break;
+		key = (key ^ stack->frames[i]) * 0x100000001b3;
+		key ^= key >> 32;
+	}
+	if (!bpf_map_lookup_elem(&STACKS, &key) &&
+	    bpf_map_update_elem(&STACKS, &key, stack, BPF_ANY)) {
+		count(NO_STACK);
+		return 0;
+	}
+	return key;
+}
+
+static __always_inline void keep_stacks(void *ctx, struct scratch *scratch)
+{
+	scratch->event.kernel_stack = kernel_stacks ? keep_stack(ctx, scratch, 0) : 0;
+	scratch->event.user_stack = user_stacks ? keep_stack(ctx, scratch, BPF_F_USER_STACK) : 0;
+}
+
+/* What the probe is at. */
+enum place { FUNCTION, TRACEPOINT };
+
+/* SENT: it is chosen, and all that the filters look at is in the scratch. */
+static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum place place,
+					   struct function **function)
+{
+	struct call_event *event = &scratch->event;
+	enum outcome outcome;
+	__u32 key;
+
 	look_up_process(event);
 	event->cpu = bpf_get_smp_processor_id();
 	event->uid = bpf_get_current_uid_gid();
@@ -395,44 +476,85 @@ static __always_inline enum outcome send_call(void *ctx, __u64 *timestamp_ns)
 	if (comm_chosen && !matches(event->comm, sizeof(event->comm), COMM_PATTERN))
 		return FILTERED;
 	event->function = key = cookies ? bpf_get_attach_cookie(ctx) : 0;
-	function = bpf_map_lookup_elem(&FUNCTIONS, &key);
-	if (!function)
+	*function = bpf_map_lookup_elem(&FUNCTIONS, &key);
+	if (!*function)
 		return FILTERED;
-	read_sources(ctx, function, scratch->sources);
+	if (place == TRACEPOINT)
+		read_record(ctx, scratch->sources);
+	else
+		read_sources(ctx, *function, scratch->sources);
 	if (comparisons_used) {
-		outcome = filter(function, scratch);
+		outcome = filter(*function, scratch);
 		if (outcome != SENT)
 			return outcome;
 	}
-	if (sample > 1 && bpf_get_prandom_u32() % sample)
-		return FILTERED;
-	event->timestamp_ns = *timestamp_ns;
-	event->syscall_nr = scratch->sources[0];
+	return sample > 1 && bpf_get_prandom_u32() % sample ? FILTERED : SENT;
+}
+
+/* Fills the rest of the event. */
+static __noinline void describe(void *ctx, struct scratch *scratch, enum place place,
+				     const struct function *function, __u64 timestamp_ns)
+{
+	struct call_event *event = &scratch->event;
+
+	event->timestamp_ns = timestamp_ns;
+	event->syscall_nr = place == TRACEPOINT ? 0 : scratch->sources[0];
 	event->gid = bpf_get_current_uid_gid() >> 32;
 	event->cgroup = bpf_get_current_cgroup_id();
-	read_values(function, scratch);
+	event->duration_ns = 0;
+	event->unreadable = 0;
+	for (__u32 i = 0; i < CALL_VALUES; i++)
+		event->values[i] = 0;
+	read_values(function, scratch, 0);
+	keep_stacks(ctx, scratch);
+}
+
+static __always_inline enum outcome send_event(void *ctx, struct call_event *event)
+{
 	if (bpf_perf_event_output(ctx, &EVENTS, BPF_F_CURRENT_CPU, event, event_size))
 		return REFUSED;
 	return SENT;
 }
 
-static __always_inline int call(void *ctx)
+/* What becomes of a call; it is sent where nothing is against it. */
+static __always_inline int call(void *ctx, enum place place)
 {
 	__u64 timestamp_ns = bpf_ktime_get_ns();
+	struct function *function = 0;
+	struct scratch *scratch;
+	enum outcome outcome;
 
-	if (timestamp_ns <= until_ns)
-		count(send_call(ctx, &timestamp_ns));
+	if (timestamp_ns > until_ns)
+		return 0;
+	scratch = take_scratch();
+	if (!scratch) {
+		count(NO_ROOM);
+		return 0;
+	}
+	outcome = choose(ctx, scratch, place, &function);
+	if (outcome == SENT && function) {
+		describe(ctx, scratch, place, function, timestamp_ns);
+		outcome = send_event(ctx, &scratch->event);
+	}
+	give_back(scratch);
+	count(outcome);
 	return 0;
 }
 
 SEC("?kprobe")
 int call_kprobe(void *ctx)
 {
-	return call(ctx);
+	return call(ctx, FUNCTION);
 }
 
 SEC("?kprobe.multi")
 int call_kprobe_multi(void *ctx)
 {
-	return call(ctx);
+	return call(ctx, FUNCTION);
+}
+
+SEC("?tracepoint")
+int call_tracepoint(void *ctx)
+{
+	return call(ctx, TRACEPOINT);
 }

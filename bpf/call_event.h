@@ -12,7 +12,8 @@
 
 /*
  * One call of a probed function with all that was asked for. Its first 40 bytes are
- * struct syscall_event's. libbpf_ctypes/events.py holds the same layout.
+ * struct syscall_event's. Of a return the time and the CPU are the return's, and all else is
+ * as it was when the call began. libbpf_ctypes/events.py holds the same layout.
  */
 struct call_event {
 	__u32 pid;		/* as the tracer's pid namespace numbers it; 0: it is not in there */
@@ -30,6 +31,9 @@ struct call_event {
 	__u32 ns_tid;
 	__u64 cgroup;		/* id of its cgroup v2: the inode of the cgroup's directory */
 	__u64 unreadable;	/* bit i: values[i] could not be read */
+	__u64 duration_ns;	/* of a return: since the call began */
+	__u64 kernel_stack;	/* its key in the STACKS map; 0: not asked for, or no room */
+	__u64 user_stack;
 	__u64 values[CALL_VALUES];	/* of a text: bytes with the NUL; 0: a NULL pointer */
 	char texts[CALL_TEXTS][CALL_TEXT_LEN];	/* as many as the trace uses are sent */
 };
@@ -38,14 +42,18 @@ _Static_assert(__builtin_offsetof(struct call_event, function) == sizeof(struct 
 	       "call_event does not begin as syscall_event does");
 _Static_assert(__builtin_offsetof(struct call_event, comm) ==
 	       __builtin_offsetof(struct syscall_event, comm), "comm moved");
-_Static_assert(__builtin_offsetof(struct call_event, texts) == 152, "texts moved");
+_Static_assert(__builtin_offsetof(struct call_event, texts) == 176, "texts moved");
 
 /* Where a fetch begins: an argument's register, or one of these. */
+#define SOURCE_RECORD 0		/* the address of a tracepoint's record */
 #define SOURCE_STACK 8		/* the stack pointer */
 #define SOURCE_TASK 9		/* the current struct task_struct */
+#define SOURCE_RETURN 10	/* the return value */
 #define SOURCES 16
 
 #define FETCH_USED 1
+#define FETCH_AT_RETURN 2	/* it is for the return; others are for the call's beginning */
+#define FETCH_IN_RECORD 4	/* a text's place: its offset's low 16 bits in the record */
 
 /* How a value is come by: a register, and pointers that are followed from it. */
 struct fetch {
@@ -79,6 +87,8 @@ struct comparison {
 struct function {
 	__u32 flags;
 	__u32 truth;		/* bit i: the filter's result where i's bits are the comparisons' */
+	__u32 failed;		/* enum failed: which returns --failed lets through */
+	__u32 failed_shift;	/* of FAILED_NEGATIVE: 64 less the value's bits */
 	struct fetch fetches[CALL_VALUES];
 	struct comparison comparisons[FILTER_COMPARISONS];
 };
@@ -91,6 +101,9 @@ struct pattern {
 	__u64 accept;
 };
 
+/* Which return values tell of an error. */
+enum failed { FAILED_ANY, FAILED_NEGATIVE, FAILED_POINTER, FAILED_ERRNO, FAILED_MINUS_ONE };
+
 #define COMM_PATTERN FILTER_COMPARISONS	/* the filter's come before it */
 #define PATTERNS_MAX (FILTER_COMPARISONS + 1)
 
@@ -101,5 +114,50 @@ struct choice {
 	__u32 what;		/* enum chosen */
 	__u32 number;
 };
+
+#define STACK_FRAMES 127
+
+/* A stack, innermost first; its key is made of its frames. */
+struct stack {
+	__u64 count;
+	__u64 frames[STACK_FRAMES];
+};
+
+/* A call that has not returned. Each has its own place on its thread's stack. */
+struct span {
+	__u32 tid;
+	__u32 function;
+	__u64 stack_pointer;
+};
+
+/* What calls are counted by: bits of group_by. What is not asked for is 0. */
+enum by { BY_FUNCTION = 1, BY_PID = 2, BY_TID = 4, BY_CPU = 8, BY_UID = 16, BY_COMM = 32,
+	  BY_VALUE = 64, BY_KERNEL_STACK = 128, BY_USER_STACK = 256 };
+
+struct group {
+	__u32 function;
+	__u32 pid;
+	__u32 tid;
+	__u32 cpu;
+	__u32 uid;
+	__u32 padding;
+	__u64 value;		/* values[0] of the event */
+	__u64 kernel_stack;
+	__u64 user_stack;
+	char comm[SYSCALL_EVENT_COMM_LEN];
+	char text[CALL_TEXT_LEN];	/* texts[0]; not in the key where no text is asked for */
+};
+
+#define TALLY_SLOTS 64
+
+/* A group's calls; of mere counting only the count is kept. */
+struct tally {
+	__u64 count;
+	__u64 total_ns;
+	__u64 max_ns;
+	__u64 slots[TALLY_SLOTS];
+};
+
+_Static_assert(__builtin_offsetof(struct group, text) == 64, "text moved");
 
 #endif /* CALL_EVENT_H */

@@ -2,7 +2,8 @@
 /*
  * syscall_kprobe sends one struct syscall_event for each call of the function that user
  * space attaches it to; the programs of call.bpf.h send struct call_event for calls of many
- * functions, with filters. No CO-RE relocation: it loads on kernels without BTF.
+ * functions, with filters, those of return.bpf.h for their returns, and those of tally.bpf.h
+ * count. No CO-RE relocation: it loads on kernels without BTF.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -58,7 +59,7 @@ struct {
 const volatile bool preemptible = false;
 
 /* What became of a call: its place in struct counters. */
-enum outcome { FILTERED, SENT, REFUSED, UNREADABLE };
+enum outcome { FILTERED, SENT, REFUSED, UNREADABLE, BEGUN, ENDED, NO_ROOM, UNMATCHED, NO_STACK };
 
 static __always_inline void count(enum outcome outcome)
 {
@@ -109,6 +110,8 @@ int syscall_kprobe(void *ctx)
 	return send(ctx, ctx + FIRST_ARGUMENT_OFFSET);
 }
 #include "call.bpf.h"
+#include "return.bpf.h"
+#include "tally.bpf.h"
 #endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

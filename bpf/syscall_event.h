@@ -30,6 +30,11 @@ struct counters {
 	__u64 sent;		/* written to the buffer */
 	__u64 refused;		/* the buffer was full, or had no reader on this CPU */
 	__u64 unreadable;	/* left out: what --filter asks for could not be read */
+	__u64 begun;		/* kept until they return */
+	__u64 ended;		/* of those: returned; it is in one of the others, too */
+	__u64 no_room;		/* left out: no room to keep or to count them */
+	__u64 unmatched;	/* returns of calls that were not kept */
+	__u64 no_stack;		/* stacks that could not be kept; their calls are in the others */
 };
 
 #endif /* SYSCALL_EVENT_H */

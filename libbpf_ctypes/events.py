@@ -45,8 +45,10 @@ if not TYPE_CHECKING:
 CALL_VALUES, CALL_TEXTS, CALL_TEXT_SIZE = 8, 4, 256
 
 #: struct call_event: SYSCALL_EVENT's fields, ``pid`` and ``tid`` as the tracer's pid namespace
-#: numbers them (0: the process is not in it), and what ``ebpf-tool kprobe`` prints beyond. The
-#: kernel sends as many texts as a trace uses: see events.call_event_schema().
+#: numbers them (0: the process is not in it), and what ``ebpf-tool`` prints beyond. Of a return
+#: time and CPU are the return's, ``duration_ns`` is the time since the call began, and all else
+#: is as it was then. The kernel sends as many texts as a trace uses: see
+#: events.call_event_schema().
 CALL_EVENT: Struct = Struct(
     *SYSCALL_EVENT.subcons,
     "function" / Int32un,
@@ -59,6 +61,9 @@ CALL_EVENT: Struct = Struct(
     "ns_tid" / Int32un,
     "cgroup" / Int64un,
     "unreadable" / Int64un,
+    "duration_ns" / Int64un,
+    "kernel_stack" / Int64un,
+    "user_stack" / Int64un,
     "values" / Array(CALL_VALUES, Int64un),
     "texts" / Array(CALL_TEXTS, CString(CALL_TEXT_SIZE)),
 )
@@ -83,6 +88,9 @@ if TYPE_CHECKING:
         ns_tid: int
         cgroup: int
         unreadable: int
+        duration_ns: int
+        kernel_stack: int
+        user_stack: int
         values: list[int]
         texts: list[str]
 
@@ -103,14 +111,29 @@ if not TYPE_CHECKING:
 
 
 class Counters(NamedTuple):
-    """struct counters: what became of the calls that the program saw."""
+    """struct counters: what became of the calls that the program saw.
+
+    ``begun`` were kept until they return, ``ended`` of those have returned and are among the
+    others, too; ``no_room`` could not be kept or counted; ``unmatched`` are returns of calls
+    that were not kept; ``no_stack`` stacks could not be kept.
+    """
 
     filtered: int
     sent: int
     refused: int
     unreadable: int = 0
+    begun: int = 0
+    ended: int = 0
+    no_room: int = 0
+    unmatched: int = 0
+    no_stack: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that had not returned, or whose return was missed."""
+        return self.begun - self.ended
 
     @property
     def seen(self) -> int:
         """All calls."""
-        return sum(self)
+        return sum(self[:4]) + self.no_room + self.in_flight

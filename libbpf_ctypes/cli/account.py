@@ -176,7 +176,7 @@ def _why_nothing(function: str, counters: Counters) -> str:
 
 def read_counters(counters: Map[Any, Any]) -> list[Counters]:
     """Each CPU's counters, in the order of the CPUs' numbers."""
-    layout = struct.Struct("=4Q")
+    layout = struct.Struct(f"={len(Counters._fields)}Q")
     if counters.value_size != layout.size:
         reason = f"its values have {counters.value_size} bytes, not {layout.size}"
         raise BpfError(f"read map {counters.name}", None, reason)

@@ -182,7 +182,7 @@ class Calls:
         """As struct function."""
         function, fetches = self.functions[place], self._arguments[place].fetches
         chosen = self._filters[place]
-        head = struct.pack("=II", _UNWRAP if function.syscall else 0, chosen.truth)
+        head = struct.pack("=4I", _UNWRAP if function.syscall else 0, chosen.truth, 0, 0)
         packed = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (_VALUES - len(fetches))
         packed += [comparison.pack() for comparison in chosen.comparisons]
         packed += [NO_COMPARISON] * (_COMPARISONS - len(chosen.comparisons))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-#: Places a fetch can begin at, beside the argument registers 0 to 7.
-STACK_POINTER, CURRENT_TASK = 8, 9
+#: Places a fetch can begin at, beside the argument registers 0 to 7. Of a tracepoint there
+#: is its record in place of them.
+STACK_POINTER, CURRENT_TASK, RETURN_VALUE = 8, 9, 10
+RECORD = 0
 #: Pointers that a fetch can follow, values and texts that an event has room for.
 MAX_STEPS, MAX_VALUES, MAX_TEXTS = 5, 8, 4
 #: Bytes of a text with its NUL: one of so many may be cut.
@@ -14,7 +16,7 @@ TEXT_SIZE = 256
 
 _FETCH = struct.Struct("=8B6I")
 _COMPARISON = struct.Struct("=QQBB6x")
-_IN_USE = 1
+_IN_USE, _AT_RETURN, _IN_RECORD = 1, 2, 4
 _ALL = 2**64 - 1
 
 #: Operators of a comparison; SIGNED is added for those that look at the sign.
@@ -26,12 +28,15 @@ class Fetch(NamedTuple):
     """A value: read from a register, or by following pointers from there.
 
     Attributes:
-        source: an argument register (0 to 7), STACK_POINTER or CURRENT_TASK.
+        source: an argument register (0 to 7) or RECORD, STACK_POINTER, CURRENT_TASK; with
+            RETURN_VALUE it is read when the call returns.
         steps: reads: value = *(value + offsets[i]).
         size: bytes of the last read: 1, 2, 4 or 8.
         text: n: the string at value + offsets[steps] goes to texts[n - 1]; 0: a number.
         left, right: shifts, which cut the value to its bits.
         is_signed: the right shift keeps the sign.
+        in_record: what is read last is where the text is in the record: its low 16 bits, and
+            the last offset is added.
     """
 
     source: int
@@ -42,11 +47,15 @@ class Fetch(NamedTuple):
     right: int = 0
     is_signed: bool = False
     offsets: tuple[int, ...] = ()
+    in_record: bool = False
 
     def pack(self) -> bytes:
         """As struct fetch: 32 bytes."""
         offsets = (*self.offsets, *(0,) * (MAX_STEPS + 1 - len(self.offsets)))
-        return _FETCH.pack(*self[:6], int(self.is_signed), _IN_USE, *offsets)
+        flags = _IN_USE
+        flags |= _AT_RETURN if self.source == RETURN_VALUE else 0
+        flags |= _IN_RECORD if self.in_record else 0
+        return _FETCH.pack(*self[:6], int(self.is_signed), flags, *offsets)
 
 
 #: A place that is not in use.

@@ -90,8 +90,11 @@ def sample_decoder(header: Header) -> Decode:
 
 _AnyCall: Any = CallEvent
 
-#: The fields of a struct call_event that are one number each, after those of a syscall_event.
-_CALL_NUMBERS = CallEvent._fields[len(SyscallEvent._fields) : -2]
+#: Fields of a struct call_event that are not in every recording: 0 there.
+_NEWER = ("duration_ns", "kernel_stack", "user_stack")
+
+#: The other fields that are one number each, after those of a syscall_event.
+_CALL_NUMBERS = CallEvent._fields[len(SyscallEvent._fields) : -2 - len(_NEWER)]
 
 
 def is_of_calls(header: Header) -> bool:
@@ -110,15 +113,18 @@ def call_decoder(header: Header) -> Decode:
     decode, names = schema.decode, schema.record._fields
     values = _numbered(header, "values", recording_format.INTEGER)
     texts = _numbered(header, "texts", recording_format.TEXT)
-    wanted = [names.index(name) for name in (*CallEvent._fields[:-2], *values, *texts)]
+    present = [name for name in CallEvent._fields[:-2] if name in names or name not in _NEWER]
+    newer = [0] * (len(CallEvent._fields) - 2 - len(present))
+    wanted = [names.index(name) for name in (*present, *values, *texts)]
     plain = wanted == list(range(len(names)))
-    first, behind = len(CallEvent._fields) - 2, len(CallEvent._fields) - 2 + len(values)
+    first, behind = len(present), len(present) + len(values)
 
     def decode_call(data: bytes) -> Any:
         fields = decode(data)
         if not plain:
             fields = [fields[at] for at in wanted]
-        return _AnyCall(*fields[:first], list(fields[first:behind]), list(fields[behind:]))
+        numbers = *fields[:first], *newer
+        return _AnyCall(*numbers, list(fields[first:behind]), list(fields[behind:]))
 
     return lambda samples: [decode_call(data) for _cpu, data in samples]
 
@@ -210,7 +216,7 @@ def as_calls(header: Header) -> Decode:
         return [
             _AnyCall(
                 *event, 0, cpu, None, None, event.pid, event.tid, None, None, None, 0,
-                [event.syscall_nr], [],
+                0, 0, 0, [event.syscall_nr], [],
             )
             for event, (cpu, _data) in zip(decode(samples), samples)
         ]  # fmt: skip

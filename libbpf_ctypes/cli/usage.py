@@ -27,7 +27,6 @@ COMMANDS = {
     "skeleton": ("the name of an object file", "one object file", 1, "tool.bpf.o"),
 }
 
-
 #: The commands that print events, all by one module.
 EVENTS = ("kprobe", "kretprobe", "uprobe", "uretprobe", "tracepoint")
 

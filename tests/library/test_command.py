@@ -42,7 +42,7 @@ PARTS = {
     "EVENTS": """struct { int (*type)[4]; int (*key_size)[4]; int (*value_size)[4]; }
 EVENTS __attribute__((section(".maps"), used));
 """,
-    "COUNTERS": """struct { int (*type)[6]; int (*key_size)[4]; int (*value_size)[32];
+    "COUNTERS": """struct { int (*type)[6]; int (*key_size)[4]; int (*value_size)[72];
 int (*max_entries)[1]; } COUNTERS __attribute__((section(".maps"), used));
 """,
     "machine": 'const char machine[] = "@MACHINE@";\n',

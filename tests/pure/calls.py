@@ -62,13 +62,13 @@ def sample(
     numbers = {
         "pid": 10, "tid": 11, "syscall_nr": 0, "timestamp_ns": 10**9, "function": 0, "cpu": 1,
         "uid": 1000, "gid": 100, "host_pid": 10, "host_tid": 11, "ns_pid": 1, "ns_tid": 2,
-        "cgroup": 77, "unreadable": 0,
+        "cgroup": 77, "unreadable": 0, "duration_ns": 0, "kernel_stack": 0, "user_stack": 0,
     }  # fmt: skip
     assert set(fields) <= set(numbers)
     numbers.update(fields)
     order = list(numbers.values())
     head = struct.pack("=IIQQ16s", *order[:4], comm)
-    middle = struct.pack("=8IQQ", *order[4:])
+    middle = struct.pack("=8I5Q", *order[4:])
     row = struct.pack("=8Q", *values, *[0] * (8 - len(values)))
     return head + middle + row + b"".join(text.ljust(256, b"\0") for text in texts) + bytes(4)
 

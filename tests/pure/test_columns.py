@@ -108,7 +108,7 @@ def test_without_numpy_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 def test_nothing_imports_numpy_before_columns_are_asked_for() -> None:
     code = (
-        "import sys, libbpf_ctypes.perf_buffer, libbpf_ctypes.columns, libbpf_ctypes.cli.kprobe\n"
+        "import sys, libbpf_ctypes.perf_buffer, libbpf_ctypes.columns, libbpf_ctypes.cli.trace\n"
         "assert 'numpy' not in sys.modules"
     )
     done = run_python(code, path=ROOT)

@@ -138,7 +138,7 @@ ORDER = [
     "cli.calls",
     "cli.dry_run",
     "cli.reading",
-    "cli.kprobe",
+    "cli.trace",
     "cli.replay",
 ]
 
@@ -207,7 +207,7 @@ def test_a_module_imports_only_those_before_it(name: str) -> None:
         ("maps", "if TYPE_CHECKING:\n    from .object import BpfObject", set()),
         ("maps", "import ctypes\nfrom pathlib import Path", set()),
         ("cli.usage", "from .. import __version__\nfrom ..errors import BpfError", {"errors"}),
-        ("cli.usage", "from . import kprobe\nfrom .text import escape", {"cli.kprobe", "cli.text"}),
+        ("cli.usage", "from . import trace\nfrom .text import escape", {"cli.trace", "cli.text"}),
     ],
 )
 def test_imports_are_read_right(name: str, source: str, found: set[str]) -> None:

@@ -47,7 +47,7 @@ print(json.dumps(sorted(sys.modules)))
 def test_the_command_imports_no_more_than_a_trace_needs() -> None:
     code = """
 import json, sys
-import libbpf_ctypes.cli.kprobe
+import libbpf_ctypes.cli.trace
 print(json.dumps(sorted(sys.modules)))
 """
     done = run_python(code)

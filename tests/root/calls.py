@@ -61,7 +61,7 @@ def pack(fetches: tuple[Fetch, ...], truth: int, comparisons: tuple[Comparison, 
     values = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (MAX_VALUES - len(fetches))
     compared = [comparison.pack() for comparison in comparisons]
     compared += [NO_COMPARISON] * (MAX_COMPARISONS - len(comparisons))
-    return struct.pack("=II", 0, truth) + b"".join([*values, *compared])
+    return struct.pack("=4I", 0, truth, 0, 0) + b"".join([*values, *compared])
 
 
 def pack_pattern(pattern: Pattern) -> bytes:
@@ -96,7 +96,9 @@ class Tracer:
 
     def _counters(self) -> tuple[int, ...]:
         rows = self._obj.maps["COUNTERS"].lookup_percpu(bytes(4))
-        return tuple(sum(column) for column in zip(*(struct.unpack("4Q", row) for row in rows)))
+        return tuple(
+            sum(column) for column in zip(*(struct.unpack_from("4Q", row) for row in rows))
+        )
 
 
 @contextmanager

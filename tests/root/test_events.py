@@ -27,7 +27,7 @@ PR_SET_NAME = 15
 
 def counters(obj: BpfObject) -> tuple[int, ...]:
     """filtered, sent, refused, unreadable over all CPUs."""
-    rows = [struct.unpack("4Q", row) for row in obj.maps["COUNTERS"].lookup_percpu(bytes(4))]
+    rows = [struct.unpack_from("4Q", row) for row in obj.maps["COUNTERS"].lookup_percpu(bytes(4))]
     return tuple(sum(column) for column in zip(*rows))
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 PROGRAM, EVENTS, COUNTERS = "syscall_kprobe", "EVENTS", "COUNTERS"
 _RICH_PROGRAMS = ("call_kprobe", "call_kprobe_multi")
-_RICH_MAPS = ("FUNCTIONS", "PATTERNS", "CHOSEN", "CGROUPS", "SCRATCH")
+_RICH_MAPS = (
+    "FUNCTIONS", "PATTERNS", "CHOSEN", "CGROUPS", "STACKS", "SCRATCH", "SPANS", "GROUPS",
+)  # fmt: skip
 
 _NEVER = 2**64 - 1
 

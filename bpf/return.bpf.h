@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Returns: one program keeps a call when it begins, another meets it again when it returns.
+ * A call is known by its thread, its function and its place on the stack: so recursion and
+ * calls whose return is missed do no harm.
+ */
+
+/* Set by user space before the object is loaded. */
+const volatile __u32 kept_size = sizeof(struct call_event);	/* SPANS's value size */
+const volatile __u64 slower_ns = 0;	/* quicker returns are left out */
+const volatile bool failed_only = false;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);		/* user space: calls that are kept at a time */
+	__uint(key_size, sizeof(struct span));
+	__uint(value_size, sizeof(struct call_event));	/* user space: as much as is needed */
+} SPANS SEC(".maps");
+
+#if defined(__TARGET_ARCH_x86)
+/* The return popped its address from the stack. */
+#define POPPED 8
+/*
+ * From Linux 6.14 on a kprobe.multi program sees at the return, for some releases, the stack
+ * pointer below the frame that return_to_handler() makes: a struct pt_regs.
+ */
+#define HANDLER_FRAME 168
+#else
+#define POPPED 0
+#endif
+
+static __always_inline int enter(void *ctx)
+{
+	__u64 timestamp_ns = bpf_ktime_get_ns();
+	struct function *function = 0;
+	struct scratch *scratch;
+	enum outcome outcome;
+
+	if (timestamp_ns > until_ns)
+		return 0;
+	scratch = take_scratch();
+	if (!scratch) {
+		count(NO_ROOM);
+		return 0;
+	}
+	outcome = choose(ctx, scratch, FUNCTION, &function);
+	if (outcome == SENT && function) {
+		struct call_event *event = &scratch->event;
+		struct span span = {
+			.tid = event->host_tid,
+			.function = event->function,
+			.stack_pointer = *(__u64 *)(ctx + STACK_OFFSET),
+		};
+
+		describe(ctx, scratch, FUNCTION, function, timestamp_ns);
+		outcome = bpf_map_update_elem(&SPANS, &span, event, BPF_ANY) ? NO_ROOM : BEGUN;
+	}
+	give_back(scratch);
+	count(outcome);
+	return 0;
+}
+
+/* The call that returns, in the scratch's event, with its duration; whether it was kept. */
+static __noinline bool leave(void *ctx, struct scratch *scratch, __u64 now)
+{
+	struct call_event *event = &scratch->event, *kept;
+	struct span span = {
+		.tid = bpf_get_current_pid_tgid(),
+		.function = cookies ? bpf_get_attach_cookie(ctx) : 0,
+		.stack_pointer = *(__u64 *)(ctx + STACK_OFFSET) - POPPED,
+	};
+
+	kept = bpf_map_lookup_elem(&SPANS, &span);
+#ifdef HANDLER_FRAME
+	if (!kept) {
+		span.stack_pointer += HANDLER_FRAME;
+		kept = bpf_map_lookup_elem(&SPANS, &span);
+	}
+#endif
+	if (!kept)
+		return false;
+	bpf_probe_read_kernel(event, kept_size, kept);
+	bpf_map_delete_elem(&SPANS, &span);
+	event->duration_ns = now - event->timestamp_ns;
+	event->timestamp_ns = now;
+	event->function = span.function;
+	event->cpu = bpf_get_smp_processor_id();
+	return true;
+}
+
+static __noinline bool has_failed(const struct function *function, __u64 value)
+{
+	switch (function->failed) {
+	case FAILED_NEGATIVE:
+		return (__s64)(value << (function->failed_shift & 63)) < 0;
+	case FAILED_POINTER:
+		return !value || value >= -4095ULL;
+	case FAILED_ERRNO:
+		return value >= -4095ULL;
+	case FAILED_MINUS_ONE:
+		return (__s32)value == -1;
+	}
+	return true;
+}
+
+static __always_inline enum outcome send_return(void *ctx, struct scratch *scratch)
+{
+	struct call_event *event = &scratch->event;
+	__u32 key = event->function;
+	struct function *function;
+	__u64 value = *(__u64 *)(ctx + RETURN_OFFSET);
+
+	function = bpf_map_lookup_elem(&FUNCTIONS, &key);
+	if (!function || event->duration_ns < slower_ns)
+		return FILTERED;
+	if (failed_only && !has_failed(function, value))
+		return FILTERED;
+	scratch->sources[SOURCE_RETURN] = value;
+	scratch->sources[SOURCE_TASK] = bpf_get_current_task();
+	read_values(function, scratch, FETCH_AT_RETURN);
+	return send_event(ctx, event);
+}
+
+static __always_inline int returned(void *ctx)
+{
+	__u64 timestamp_ns = bpf_ktime_get_ns();
+	enum outcome outcome = UNMATCHED;
+	struct scratch *scratch;
+
+	if (timestamp_ns > until_ns)
+		return 0;
+	scratch = take_scratch();
+	if (!scratch)	/* it stays among those that have begun */
+		return 0;
+	if (leave(ctx, scratch, timestamp_ns)) {
+		count(ENDED);
+		outcome = send_return(ctx, scratch);
+	}
+	give_back(scratch);
+	count(outcome);
+	return 0;
+}
+
+SEC("?kprobe")
+int enter_kprobe(void *ctx)
+{
+	return enter(ctx);
+}
+
+SEC("?kprobe.multi")
+int enter_kprobe_multi(void *ctx)
+{
+	return enter(ctx);
+}
+
+SEC("?kprobe")
+int return_kprobe(void *ctx)
+{
+	return returned(ctx);
+}
+
+SEC("?kprobe.multi")
+int return_kprobe_multi(void *ctx)
+{
+	return returned(ctx);
+}
