@@ -106,6 +106,10 @@ class Kallsyms:
         places = [bisect_left(found, (address, "")) for address in addresses]
         return [found[place - 1][1] if place else "" for place in places]
 
+    def code(self) -> list[str]:
+        """The lines of functions, as they are: address, kind, name, and module in brackets."""
+        return re.findall(r"^\S+ [tTwW] .*", self._text, re.M)
+
     def functions(self) -> set[str]:
         """The names of all functions."""
         return set(re.findall(rf"^\S+ [tTwW] (?!{_PREFIX})(\S+)", self._text, re.M))

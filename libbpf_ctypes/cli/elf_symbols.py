@@ -1,0 +1,216 @@
+"""The functions that an ELF file names, and which of them a place in the file belongs to.
+
+pyelftools and its kin make an object of each symbol, which takes minutes for a big binary.
+Here the tables are sorted as numbers, and a name is read from the file when it is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from ..errors import BpfError
+from .elf_table import ElfFunction, Section, Table, open_regular, pread
+from .text import escape
+
+# elf(5)
+_MAGIC = b"\x7fELF"
+_PT_LOAD, _PT_NOTE = 1, 4
+_SHT_SYMTAB, _SHT_PROGBITS, _SHT_DYNSYM = 2, 1, 11
+_NT_GNU_BUILD_ID = 3
+
+_MOST_HEADERS = 1 << 16
+_MOST_EMBEDDED = 1 << 27  # bytes of the symbols that .gnu_debugdata packs
+
+#: What reading a damaged file ends in.
+_DAMAGE = (OSError, ValueError, OverflowError, struct.error, EOFError)
+
+_DEBUG = Path("/usr/lib/debug/.build-id")
+
+
+class _Segment(NamedTuple):
+    type: int
+    offset: int
+    address: int
+    size: int  # in the file
+
+
+class ElfSymbols:
+    """The functions of an ELF file, read once; the file stays open for their names.
+
+    Taken are .symtab, or where it was stripped .dynsym, .gnu_debugdata (MiniDebugInfo) and the
+    file of debug symbols with the same build id. What is read is bounded, whatever the file says.
+
+    Args:
+        file: the file; close() closes it.
+        name: for errors.
+
+    Raises: BpfError: it is no ELF file of this machine's byte order, or damaged.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._files = [file]
+        self._name = name
+        try:
+            self._read(file)
+        except BpfError:
+            self.close()
+            raise
+        except _DAMAGE as error:
+            self.close()
+            raise self._error(f"it is damaged: {error}") from None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> ElfSymbols:
+        """Those of the file at this path. Raises: BpfError."""
+        name = os.fspath(path)
+        operation = f"read the symbols of {escape(name)}"
+        try:
+            file = open_regular(name)
+        except OSError as error:
+            raise BpfError(operation, error.errno, error.strerror or str(error)) from None
+        except ValueError as error:  # a NUL in the name
+            raise BpfError(operation, errno.EINVAL, str(error)) from None
+        return cls(file, name)
+
+    def _error(self, reason: str) -> BpfError:
+        return BpfError(f"read the symbols of {escape(self._name)}", errno.ENOEXEC, reason)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files:
+            file.close()
+
+    def _read(self, file: BinaryIO) -> None:
+        head = pread(file, 0, 64)
+        if head[:4] != _MAGIC or len(head) < 52:
+            raise self._error("it is not an ELF file")
+        if head[5] != (1 if sys.byteorder == "little" else 2):
+            raise self._error("it is built for a machine of the other byte order")
+        self.is_64 = head[4] == 2
+        self._segments = list(self._program_headers(file, head))
+        sections = list(self._sections(file, head))
+        self._tables = list(self._symbol_tables(file, sections, _SHT_SYMTAB))
+        if not any(map(len, self._tables)):
+            self._tables = list(self._symbol_tables(file, sections, _SHT_DYNSYM))
+            for add in (self._add_debug_file, self._add_debug_data):
+                with contextlib.suppress(ImportError, *_DAMAGE):
+                    add(file, sections)
+
+    def _program_headers(self, file: BinaryIO, head: bytes) -> Iterator[_Segment]:
+        if self.is_64:
+            layout, (start,) = struct.Struct("=IIQQQQQQ"), struct.unpack_from("=Q", head, 32)
+            size, count = struct.unpack_from("=HH", head, 54)
+        else:
+            layout, (start,) = struct.Struct("=IIIIIIII"), struct.unpack_from("=I", head, 28)
+            size, count = struct.unpack_from("=HH", head, 42)
+        data = pread(file, start, size * count)
+        for at in range(0, size * count, max(size, 1)):
+            words = layout.unpack_from(data, at)
+            if self.is_64:
+                yield _Segment(words[0], words[2], words[3], words[5])
+            else:
+                yield _Segment(words[0], words[1], words[2], words[4])
+
+    def _sections(self, file: BinaryIO, head: bytes) -> Iterator[Section]:
+        if self.is_64:
+            layout, (start,) = struct.Struct("=IIQQQQII"), struct.unpack_from("=Q", head, 40)
+            size, count, self._names = struct.unpack_from("=HHH", head, 58)
+        else:
+            layout, (start,) = struct.Struct("=IIIIIIII"), struct.unpack_from("=I", head, 32)
+            size, count, self._names = struct.unpack_from("=HHH", head, 46)
+        if not start:
+            return
+        if not count:  # too many for the header's field: the first section tells
+            count = min(layout.unpack_from(pread(file, start, size))[5], _MOST_HEADERS)
+        data = pread(file, start, size * count)
+        for at in range(0, size * count, max(size, 1)):
+            name, kind, _flags, _address, offset, length, link, _info = layout.unpack_from(data, at)
+            yield Section(name, kind, offset, length, link)
+
+    def _symbol_tables(self, file: BinaryIO, sections: list[Section], kind: int) -> Iterator[Table]:
+        for section in sections:
+            if section.type == kind and section.link < len(sections):
+                yield Table(file, section, sections[section.link], self.is_64)
+
+    def _add_debug_data(self, file: BinaryIO, sections: list[Section]) -> None:
+        """The symbols that Fedora and its kin leave in stripped files, packed."""
+        import lzma  # a Python may be built without
+
+        if self._names >= len(sections):
+            return
+        names = sections[self._names]
+        for section in sections:
+            if section.type != _SHT_PROGBITS:
+                continue
+            if pread(file, names.offset + section.name, 15) != b".gnu_debugdata\0":
+                continue
+            unpack = lzma.LZMADecompressor(memlimit=_MOST_EMBEDDED)
+            packed = pread(file, section.offset, min(section.size, _MOST_EMBEDDED))
+            try:
+                symbols = unpack.decompress(packed, _MOST_EMBEDDED)
+            except lzma.LZMAError:
+                continue
+            self._add(io.BytesIO(symbols))
+
+    def _add_debug_file(self, file: BinaryIO, _sections: list[Section]) -> None:
+        build_id = self._build_id(file)
+        if len(build_id) > 2:
+            with_symbols = _DEBUG / build_id[:2] / f"{build_id[2:]}.debug"
+            if with_symbols.is_file():
+                self._add(open_regular(str(with_symbols)))
+
+    def _add(self, file: BinaryIO) -> None:
+        """The symbols of another file that lies beside this one: same addresses, no code."""
+        self._files.append(file)
+        head = pread(file, 0, 64)
+        if head[:6] != pread(self._files[0], 0, 6):
+            raise ValueError("its debug symbols are no ELF file of its kind")
+        self._tables += self._symbol_tables(file, list(self._sections(file, head)), _SHT_SYMTAB)
+
+    def _build_id(self, file: BinaryIO) -> str:
+        for segment in self._segments:
+            if segment.type != _PT_NOTE:
+                continue
+            notes = pread(file, segment.offset, min(segment.size, 1 << 16))
+            at = 0
+            while at + 12 <= len(notes):
+                owner, size, kind = struct.unpack_from("=III", notes, at)
+                body = at + 12 + (owner + 3 & ~3)
+                if kind == _NT_GNU_BUILD_ID and notes[at + 12 : at + 16] == b"GNU\0":
+                    return notes[body : body + size].hex()
+                at = body + (size + 3 & ~3)
+        return ""
+
+    def address_of(self, offset: int) -> int | None:
+        """The virtual address of a byte of the file; None: none of its code."""
+        for segment in self._segments:
+            if segment.type == _PT_LOAD and 0 <= offset - segment.offset < segment.size:
+                return offset - segment.offset + segment.address
+        return None
+
+    def offset_of(self, address: int) -> int | None:
+        """Where in the file a virtual address lies; None: nowhere."""
+        for segment in self._segments:
+            if segment.type == _PT_LOAD and 0 <= address - segment.address < segment.size:
+                return address - segment.address + segment.offset
+        return None
+
+    def at(self, offset: int) -> tuple[str, int] | None:
+        """The function of a byte of the file, and how far the byte lies in it; None: none."""
+        address = self.address_of(offset)
+        if address is None:
+            return None
+        return next((found for table in self._tables if (found := table.at(address))), None)
+
+    def functions(self) -> Iterator[ElfFunction]:
+        """All functions, by their addresses; one of several names comes by each of them."""
+        for table in self._tables:
+            yield from table.functions()

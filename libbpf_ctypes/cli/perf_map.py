@@ -1,0 +1,76 @@
+"""perf-PID.map: how a JIT tells the names of the functions that it made.
+
+Source: tools/perf/Documentation/jit-interface.txt of the kernel.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from pathlib import Path
+
+from .elf_table import open_regular
+
+#: Bytes of a map that are read, and of one reading.
+_LARGEST, _READING = 1 << 28, 1 << 20
+
+
+class PerfMap:
+    """The map of one process, read on as it grows.
+
+    Args:
+        path: of the file.
+        owners: users whose file is believed: whoever can write to /tmp can write one.
+    """
+
+    def __init__(self, path: str, owners: tuple[int, ...]) -> None:
+        self._path = path
+        self._owners = owners
+        self._read = 0  # bytes
+        self._rest = b""
+        self._functions: dict[int, tuple[int, str]] = {}  # by start: the end, and the name
+        self._starts: list[int] = []
+
+    def refresh(self) -> None:
+        """Reads what was added; what was there stays if the file, or the process, is gone."""
+        try:
+            status = Path(self._path).stat()
+            if status.st_uid not in self._owners:
+                return
+            if status.st_size < self._read:  # another process of the same number began anew
+                self._functions.clear()
+                self._read, self._rest = 0, b""
+            if not self._read < min(status.st_size, _LARGEST):
+                return
+            with open_regular(self._path) as file:
+                file.seek(self._read)
+                while self._read < _LARGEST:
+                    data = file.read(_READING)
+                    if not data:
+                        break
+                    self._read += len(data)
+                    self._take(self._rest + data)
+        except OSError:
+            pass
+        self._starts = sorted(self._functions)
+
+    def _take(self, data: bytes) -> None:
+        lines = data.split(b"\n")
+        self._rest = lines.pop()[-_READING:]  # not yet whole
+        for line in lines:
+            words = line.split(None, 2)
+            try:
+                start, size = int(words[0], 16), int(words[1], 16)
+                name = words[2].decode("utf-8", "surrogateescape")
+            except (ValueError, IndexError):
+                continue
+            self._functions[start] = start + size, name
+
+    def at(self, address: int) -> tuple[str, int] | None:
+        """The function of an address, and how far the address lies in it; None: none."""
+        place = bisect_right(self._starts, address)
+        if place:
+            start = self._starts[place - 1]
+            end, name = self._functions[start]
+            if address < end:
+                return name, address - start
+        return None
