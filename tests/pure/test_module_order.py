@@ -129,7 +129,6 @@ ORDER = [
     "cli.kernel_checks",
     "cli.trial",
     "cli.doctor",
-    "cli.stacks",
     "cli.line_options",
     "cli.lines",
     "cli.columns",
