@@ -6,21 +6,18 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import kernel
 from ..errors import BpfError
 from ..maps import Map
 from ..object import BpfObject
-from ..paths import KPROBE_OBJECT
 from ..perf_buffer import PerfBuffer, pages_for
 from .console import Console
-from .options import Options, read_cpus, read_options
-from .output import Output, open_file
-from .usage import UsageError
+from .options import Options, read_options
+from .output import Output
+from .session import check_choice, check_machine, check_shipped, open_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,15 +65,8 @@ class _Trace:
     def run(self) -> int:
         """Traces; returns the exit status."""
         options = self._options
-        for pid in options.choice.pids:
-            _check_process(pid)
-        for tid in options.choice.tids:
-            _check_thread(tid)
-        _check_cpus(options.choice.cpus)
-        if options.object == KPROBE_OBJECT and not KPROBE_OBJECT.exists():
-            reason = f"none is shipped for {os.uname().machine}"
-            hint = "Add the machine to bpf/Makefile, or name an object of yours with --object."
-            raise BpfError("find kprobe.bpf.o", None, reason, hint=hint)
+        check_choice(options.choice)
+        check_shipped(options.object)
         if options.is_plain() and kernel.in_initial_pid_namespace():
             self._tracer = 0 if options.include_self else os.getpid()
             self._introduce(f"function: {options.words[0]}")
@@ -91,7 +81,7 @@ class _Trace:
 
             if not kernel.has_kprobes():
                 self._console.warning(f"This kernel has no kprobes. {kernel.VM_HINT}")
-            return print_plan(calls, options, self._open_output())
+            return print_plan(calls, options, open_output(options))
         self._look_at_process_ids(calls)
         count = len(calls.functions)
         one = f"function: {calls.functions[0].label}"
@@ -117,7 +107,7 @@ class _Trace:
             if calls is not None:
                 calls.fill(obj)
             if self._output is None:
-                self._output = self._open_output()
+                self._output = open_output(self._options)
             with self._open_buffer(obj.maps[EVENTS], calls) as buffer:
                 with self._attached(obj, calls) as attached:
                     started = time.monotonic_ns()
@@ -187,20 +177,6 @@ class _Trace:
             self._events.stop()
         return self._events
 
-    def _open_output(self) -> Output:
-        """Where the lines go."""
-        at_once = self._options.line_buffered
-        if not self._options.lines.is_text:
-            return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-        if self._options.output is not None:
-            return Output(open_file(self._options.output), immediate=at_once)
-        if sys.stdout is not None:
-            return Output(sys.stdout.fileno(), sys.stdout.encoding, immediate=at_once)
-        if self._options.record is None:
-            hint = "Leave it open, write to a file with -o, or record to one with --record."
-            raise BpfError("write the output", None, "stdout is closed", hint=hint)
-        return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-
     def _open_buffer(self, events: Map[Any, Any], calls: Calls | None) -> PerfBuffer[Any]:
         """The buffer of events: raw ones for a recording, which are decoded later."""
 
@@ -238,11 +214,7 @@ class _Trace:
     def _prepare(self, obj: BpfObject, calls: Calls | None) -> None:
         """Checks that the object is ours and for this machine, and sets its filters."""
         _ = obj.programs[PROGRAM], obj.maps[EVENTS], obj.maps[COUNTERS], obj.variables["until_ns"]
-        machine = obj.variables["machine"].value
-        if machine != os.uname().machine.encode() + b"\0":
-            reason = f"it is built for another machine ({machine!r}, not {os.uname().machine})"
-            hint = "Take the object of this machine's folder in the package's data folder."
-            raise BpfError(f"use {obj.source}", None, reason, hint=hint)
+        check_machine(obj)
         if calls is not None:
             calls.prepare(obj, self._tracer)
             return
@@ -259,7 +231,7 @@ class _Trace:
             from .json_lines import error_record
 
             with contextlib.suppress(BpfError):
-                output = self._output or self._open_output()
+                output = self._output or open_output(self._options)
                 output.add(error_record(error))
                 output.flush(time.monotonic() + 1, force=True)
         self._console.failure(error)
@@ -269,43 +241,3 @@ def _event_schema() -> Any:
     from ..events import SYSCALL_EVENT_SCHEMA  # and construct with it
 
     return SYSCALL_EVENT_SCHEMA.flat()  # names are decoded once, not with each event
-
-
-def _check_process(pid: int) -> None:
-    """Refuses a -p that can never match, and says what -p does not see."""
-    group = _thread_group(pid, f"trace process {pid}", "process")
-    if group != pid:
-        reason = f"it is a thread of process {group}"
-        hint = f"Use -p {group}, or --tid {pid}."
-        raise BpfError(f"trace process {pid}", None, reason, hint=hint)
-
-
-def _check_thread(tid: int) -> None:
-    """Refuses a --tid that can never match."""
-    _thread_group(tid, f"trace thread {tid}", "thread")
-
-
-def _check_cpus(chosen: tuple[int, ...]) -> None:
-    """Refuses a --cpu that can never match."""
-    try:
-        text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii").strip()
-        there = read_cpus(text)
-    except (OSError, ValueError, UsageError):
-        return  # no sysfs: it is not known
-    if chosen and not set(chosen) & set(there):
-        what = "CPU" if len(chosen) == 1 else "CPUs"
-        operation = f"trace {what} {', '.join(map(str, chosen[:8]))}"
-        raise BpfError(operation, None, f"this machine has CPUs {text}")
-
-
-def _thread_group(number: int, operation: str, what: str) -> int:
-    """The process that a thread is of. Raises: BpfError: there is none."""
-    try:
-        status = Path(f"/proc/{number}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        there = f"there is no {what} of this number"
-        reason = there if error.errno in (errno.ENOENT, errno.ESRCH) else error.strerror or ""
-        hint = "" if Path("/proc/self/status").exists() else "/proc is not mounted: mount it first."
-        raise BpfError(operation, None, reason, hint=hint) from None
-    lines = status.splitlines()
-    return int(next((line.split()[1] for line in lines if line[:5] == "Tgid:"), number))

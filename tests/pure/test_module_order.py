@@ -141,6 +141,7 @@ ORDER = [
     "cli.recorded",
     "cli.recorder",
     "cli.options",
+    "cli.session",
     "cli.calls",
     "cli.dry_run",
     "cli.reading",
