@@ -39,6 +39,10 @@ class Formatter:
         """The text of an error, where errors belong among the events."""
         return ""
 
+    def turn(self) -> float | None:
+        """Does what is due though no event came; returns in how many seconds next, or None."""
+        return None
+
     def end(self, account: Account | None) -> str:
         """The text behind the last event; what is held back is let go of.
 

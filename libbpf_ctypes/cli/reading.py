@@ -182,7 +182,8 @@ class Events:
         self._losses.tell(time.monotonic())
         if not self._output.waiting():
             self._console.update_status(self._stream.delivered, self._buffer.lost)
-        return self._console.status_due()
+        waits = [self._console.status_due(), self._formatter.turn()]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _format_now(self, events: list[Any]) -> str:
         """Text with dates, by the clock as it is now."""

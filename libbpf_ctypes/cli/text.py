@@ -87,6 +87,11 @@ class WallClock:
         self.adjust()
         return self._offset, time.localtime().tm_gmtoff
 
+    @property
+    def offset_ns(self) -> int:
+        """Nanoseconds from CLOCK_MONOTONIC to CLOCK_REALTIME, as format() takes them."""
+        return self._offset
+
     def set(self, offset_ns: int, zone: int) -> None:
         """Goes by another clock's reading()."""
         self._offset, self._zone = offset_ns, zone
