@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 #: Whom a section or an option is for, where not for all: "(latency, count)", "(not latency)".
@@ -25,6 +26,11 @@ class Option(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """Its names, the short one first."""
         return (self.short, self.long) if self.short else (self.long,)
+
+    @property
+    def spec(self) -> str:
+        """Its long name and what it takes."""
+        return f"{self.long}={self.value}" if self.value else self.long
 
 
 def _sections(doc: str) -> Iterator[tuple[str, str]]:
@@ -62,7 +68,8 @@ def usage_of(doc: str, command: str) -> str:
     return ""
 
 
-def options(doc: str, command: str = "") -> list[Option]:
+@cache
+def options(doc: str, command: str = "") -> tuple[Option, ...]:
     """All options, or those that a command takes."""
     usage = usage_of(doc, command)
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage))
@@ -76,7 +83,7 @@ def options(doc: str, command: str = "") -> list[Option]:
             mine = of_section and _is_for(" ".join(entry.split()), command)
             if not command or mine or named & set(option.names):
                 found.append(option)
-    return found
+    return tuple(found)
 
 
 def _is_for(text: str, command: str) -> bool:
@@ -103,6 +110,7 @@ def _option(entry: str) -> Option:
     )
 
 
+@cache
 def repeatable(doc: str) -> set[str]:
     """The options that may be given more than once, by all their names."""
     usage = "\n".join(section(doc, "Usage"))
@@ -110,14 +118,20 @@ def repeatable(doc: str) -> set[str]:
     return found | {name for each in options(doc) if found & set(each.names) for name in each.names}
 
 
-def reduced(doc: str, command: str) -> str:
-    """The text as docopt needs it for this command: the whole takes it several times as long."""
-    lines = [f"Usage:\n  ebpf-tool {command} {usage_of(doc, command)}\n\nOptions:"]
-    for each in options(doc, command):
-        value = f"={each.value}" if each.value else ""
-        short = f"{each.short} {each.value}, " if each.short else ""
-        default = f"  [default: {each.default}]" if each.default is not None else ""
-        lines.append(f"  {short}{each.long}{value}{default}")
+def positionals(doc: str, command: str) -> str:
+    """The words that are no options, as docopt reads them: "FILE [STRUCT]"."""
+    return " ".join(re.sub(r"\[(?:-.*?|options)\](?:\.\.\.)?", "", usage_of(doc, command)).split())
+
+
+def reduced(doc: str, command: str, given: Iterable[str]) -> str:
+    """The text as docopt needs it for this command and these options, by their long names.
+
+    docopt's time grows with the square of the options that it is told of.
+    """
+    mine = [each for each in options(doc, command) if each.long in given]
+    repeated = "".join(f" [{each.spec}]..." for each in mine if each.long in repeatable(doc))
+    lines = [f"Usage: ebpf-tool {command} {positionals(doc, command)}{repeated} [options]", ""]
+    lines += [f"  {', '.join([*each.names[:-1], each.spec])}" for each in mine]
     return "\n".join([*lines, ""])
 
 
@@ -131,33 +145,28 @@ def screen(doc: str, command: str) -> str:
     shown = examples(doc, command)
     words = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", "\n".join(shown)))
     mine = [each for each in options(doc, command) if each.long != "--help"]
-    takes = re.sub(r" ?\[.*", "", usage_of(doc, command))
-    if "[" in usage_of(doc, command):
-        optional = re.findall(r"(?<= )\[([A-Z]+)\]", " " + usage_of(doc, command))
-        takes = " ".join([takes, *(f"[{each}]" for each in optional)]).strip()
-    head = [f"Usage: ebpf-tool {command} {takes} {'[options]' if mine else ''}".rstrip(), ""]
+    takes = " ".join([positionals(doc, command), *["[options]"][: len(mine)]]).strip()
+    head = [f"Usage: ebpf-tool {command} {takes}".strip(), ""]
     head += textwrap.wrap(f"Prints {commands(doc)[command]}.", _COLUMNS - 1)
     tail = ["", "Examples:", *(f"  {each}" for each in shown)]
     ranked = sorted(mine, key=lambda each: (not words & set(each.names), not each.short))
     for count in range(len(ranked), -1, -1):
         told = [each for each in mine if each in ranked[:count]]
         lines = ["", *_entries(told)] if told else []
-        rest = [each.long for each in mine if each not in told]
+        rest = [each.names[0] for each in mine if each not in told]
         if rest:
-            more = f"Also {', '.join(rest)}: see 'ebpf-tool --help'."
+            more = f"Also {' '.join(rest)}: see 'ebpf-tool --help'."
             lines += textwrap.wrap(more, _COLUMNS - 1, break_on_hyphens=False)
         if len(head) + len(lines) + len(tail) <= _LINES:
             break
-    return "\n".join([*head, *lines, *tail, ""])
+    return "\n".join([*head, *lines, *tail])
 
 
 def _entries(told: list[Option]) -> list[str]:
     """A line or two for each option."""
     import textwrap
 
-    heads = [
-        "  " + ", ".join(each.names) + (f"={each.value}" if each.value else "") for each in told
-    ]
+    heads = [f"  {', '.join([*each.names[:-1], each.spec])}" for each in told]
     width = max(map(len, heads)) + 2
     lines = []
     for head, each in zip(heads, told):

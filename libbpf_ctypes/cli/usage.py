@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from .. import __version__
@@ -60,8 +61,8 @@ def parse(doc: str, words: list[str]) -> dict[str, Any]:
     import docopt  # what --help does without
 
     try:
-        # Of one command only: of all, docopt would take several times as long.
-        found.update(docopt.docopt(synopsis.reduced(doc, plain[0]), words, default_help=False))
+        text = synopsis.reduced(doc, plain[0], seen)
+        found.update(docopt.docopt(text, words, default_help=False))
     except docopt.DocoptExit:
         # docopt's complaint is its whole usage text, or its inner state.
         raise UsageError("these words do not go together") from None
@@ -73,7 +74,7 @@ def command_of(words: dict[str, Any]) -> str:
     return next(name for name in COMMANDS if words[name])
 
 
-def _nothing_given(doc: str, every: list[synopsis.Option]) -> dict[str, Any]:
+def _nothing_given(doc: str, every: Iterable[synopsis.Option]) -> dict[str, Any]:
     """What docopt would find of all commands together, were none given."""
     found: dict[str, Any] = dict.fromkeys(COMMANDS, False)
     found.update({"FUNCTION": [], "PATTERN": None, "FILE": None, "STRUCT": None})
@@ -165,7 +166,7 @@ def _nearest(word: str, known: Any) -> str:
 
 
 def _take_apart(
-    doc: str, words: list[str], every: list[synopsis.Option]
+    doc: str, words: list[str], every: Iterable[synopsis.Option]
 ) -> tuple[list[str], dict[str, str]]:
     """The words that are no options, and the options as given, by their long names.
 
@@ -190,9 +191,9 @@ def _take_apart(
             if len(word) > 2 and name in known and not known[name].value:
                 rest.insert(0, "-" + word[2:])
         elif name not in known:  # docopt takes abbreviations
-            own = synopsis.options(doc, plain[0]) if plain else every
-            whole = [each.long for each in own if each.long.startswith(name)]
-            name = whole[0] if len(whole) == 1 else name
+            own = [*synopsis.options(doc, plain[0] if plain else ""), known["--help"]]
+            whole = {each.long for each in own if each.long.startswith(name)}
+            name = whole.pop() if len(whole) == 1 else name
         if name not in known:
             raise UsageError(f"unknown option {escape(name)}{_nearest(name, known)}")
         option = known[name]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+import docopt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from libbpf_ctypes.cli import replay, usage
+from libbpf_ctypes.cli import replay, synopsis, usage
 from libbpf_ctypes.cli.line_options import LineOptions
 from libbpf_ctypes.cli.options import Options, read_options
 
@@ -272,3 +274,86 @@ def test_a_package_that_is_missing(tmp_path: Path) -> None:
     done = run_tool("kprobe", "vfs_read", PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "ebpf-tool: docopt-ng is missing: 'pip install docopt-ng'.\n"
+
+
+# What bin/ebpf-tool's text says, as docopt reads it as a whole.
+TAKEN = [
+    "kprobe vfs_read",
+    "-v kprobe a b -vv --pid=3 -p 4 -d 2.5",
+    "kretprobe --tid 7 f --slower=10 --failed -k -u --ret hex",
+    "uprobe libc:open64 --arg 0:str --arg=1 --uid root --comm a* --comm b",
+    "uretprobe f -n 3 -qo file",
+    "tracepoint sched:* --format json --color=never",
+    "latency f --by comm -i5 --linear 0:10:1 --plot=f.svg --top 3",
+    "count f --sample 1/3 --by comm,pid",
+    "list",
+    "list a*",
+    "doctor",
+    "doctor --json",
+    "replay f --time=wall -p 3 --pid 4 --strict",
+    "schema f s",
+    "skeleton f --package .x",
+    "--version",
+]
+
+
+@pytest.mark.parametrize("line", TAKEN)
+def test_docopt_reads_the_whole_text_as_we_read_the_part_of_the_command(line: str) -> None:
+    whole = docopt.docopt(DOC, shlex.split(line), default_help=False)
+    del whole["COMMAND"], whole["--help"]
+    found = parse(line)
+    del found["--help"]
+    assert found == whole
+
+
+@pytest.mark.parametrize("command", usage.COMMANDS)
+def test_a_commands_help_is_one_screen_and_ends_with_three_examples(command: str) -> None:
+    text = synopsis.screen(DOC, command)
+    lines = text.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert lines[-4] == "Examples:"
+    for line in lines[-3:]:
+        words = shlex.split(line.split("|")[0].split(">")[0] if "'" not in line else line)
+        assert words[:2] == ["ebpf-tool", command]
+        assert parse(shlex.join(words[1:]))[command]
+    for option in synopsis.options(DOC, command):
+        assert set(option.names) & set(re.findall(r"(?<![\w-])--?[a-z-]+", text)), option
+
+
+@pytest.mark.parametrize("line", ["count --help", "-h count f", "--pid=3 count --hel"])
+def test_help_of_a_command(line: str) -> None:
+    done = run_tool(*shlex.split(line))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == synopsis.screen(DOC, "count") + "\n"
+
+
+def test_every_command_is_told_of() -> None:
+    assert list(synopsis.commands(DOC)) == list(usage.COMMANDS)
+    named = {line.split()[1] for line in synopsis.section(DOC, "Examples")}
+    assert named == set(usage.COMMANDS)
+    assert {
+        option.long for command in usage.COMMANDS for option in synopsis.options(DOC, command)
+    } | {
+        "--help",
+        "--version",
+    } == {option.long for option in synopsis.options(DOC)}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("kprobe f --slower 3", "kprobe takes no option --slower"),
+        ("latency f --sample 1/3", "latency takes no option --sample"),
+        ("latency f --args", "latency takes no option --args"),
+        ("count f --plot=f.svg", "count takes no option --plot"),
+        ("uprobe f --interval 1", "uprobe takes no option --interval"),
+        ("kprobe f -i 1", "kprobe takes no option -i"),
+        ("latency", "latency needs the name of a function"),
+        ("tracepoint", "as in 'ebpf-tool tracepoint sched:sched_switch'"),
+        ("kprobe f --f=x", "unknown option --f"),
+    ],
+)
+def test_options_of_other_commands_are_refused(line: str, told: str) -> None:
+    with pytest.raises(usage.UsageError, match=re.escape(told)):
+        parse(line)
