@@ -1,6 +1,6 @@
 """A program of every type, and what becomes of it on each kernel the tests know.
 
-``python -m tests.program_types FOLDER`` loads what tests compiled into FOLDER and prints
+``python program_types.py FOLDER`` loads what tests compiled into FOLDER and prints
 what came of it as JSON: a guest runs that.
 """
 
@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from libbpf_ctypes import AttachType, BpfError, BpfObject, ProgramType
 

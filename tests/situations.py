@@ -61,7 +61,8 @@ def _own_mounts() -> None:
     _mount("none", "/", "", PRIVATE)
 
 
-def _become_nobody(*capabilities: int) -> None:
+def become_nobody(*capabilities: int) -> None:
+    """Goes on as user nobody, with these capabilities."""
     _done(_libc.prctl(8, 1, 0, 0, 0))  # PR_SET_KEEPCAPS
     os.setgroups([])
     os.setgid(65534)
@@ -83,13 +84,13 @@ def root() -> None:
 def nobody() -> None:
     """An ordinary user."""
     root()
-    _become_nobody()
+    become_nobody()
 
 
 def tracer() -> None:
     """A user with CAP_BPF and CAP_PERFMON."""
     root()
-    _become_nobody(CAP_BPF, CAP_PERFMON)
+    become_nobody(CAP_BPF, CAP_PERFMON)
 
 
 def paranoid_tracer() -> None:

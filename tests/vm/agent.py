@@ -2,6 +2,10 @@
 
 A request runs a command, or traces a workload: the tool is started, and when
 it listens the workload runs; then the tool gets a signal, or ends by itself.
+
+A command of this Python runs in a child of this process, which has imported what it needs: under
+emulation to start an interpreter takes ten seconds. With "env" before it, it is started as a user
+starts it.
 """
 
 from __future__ import annotations
@@ -9,19 +13,28 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent)]
 
-def run(command: list[str], timeout: float) -> dict[str, Any]:
-    """Runs a command; answers with its status and output."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
-    )
-    return {"status": done.returncode, "out": text(done.stdout), "err": text(done.stderr)}
+from tests.root.example_runs import read, run_here  # noqa: E402
+from tests.vm.running import Run, execute, preload  # noqa: E402
+
+
+def run(command: list[str], timeout: float, load: list[str]) -> dict[str, Any]:
+    """Runs a command, while LOAD runs; answers with its status and output."""
+    with tempfile.TemporaryDirectory() as place:
+        beside = Run("load", Path(place), program(load)) if load else None
+        answer = Run("command", Path(place), program(command)).finish(timeout)
+        if beside:
+            os.kill(beside.pid, signal.SIGTERM)
+            beside.finish()
+        return answer
 
 
 def trace(tool: list[str], workload: list[str], number: int, timeout: float) -> dict[str, Any]:
@@ -30,35 +43,45 @@ def trace(tool: list[str], workload: list[str], number: int, timeout: float) -> 
     The word @PID in the tool's command line is the workload's process id: the
     workload is started first, and waits for a line on its stdin.
     """
-    with tempfile.TemporaryFile() as out:
-        work = subprocess.Popen(workload, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with tempfile.TemporaryDirectory() as place:
+        reader, cue = os.pipe()
+        work = Run("work", Path(place), program(workload), stdin=reader)
+        os.close(reader)
         tool = [word.replace("@PID", str(work.pid)) for word in tool]
-        process = subprocess.Popen(tool, stdout=out, stderr=subprocess.PIPE)
-        assert process.stderr is not None
-        err = b""
-        for line in process.stderr:
-            err += line
-            if b"Listening" in line:
-                break
+        tracer = Run("tool", Path(place), program(tool))
+        tracer.wait(lambda: "Listening" in read(tracer.err), timeout)
         listening = time.monotonic_ns()
-        worked, _ = work.communicate(b"go\n", timeout=timeout)
-        if number:
-            process.send_signal(number)
-        err += process.stderr.read()
-        status = process.wait(timeout)
-        out.seek(0)
-        answer = {"status": status, "out": text(out.read()), "err": text(err)}
-    return {**answer, "work": text(worked), "tool_pid": process.pid, "listening": listening}
+        os.write(cue, b"go\n")
+        os.close(cue)
+        worked = work.finish(timeout)
+        if number and not tracer.ended():
+            os.kill(tracer.pid, number)
+        answer = tracer.finish(timeout)
+    assert worked["status"] == 0, worked["err"]
+    return {**answer, "work": worked["out"], "tool_pid": tracer.pid, "listening": listening}
 
 
-def text(raw: bytes) -> str:
-    """Bytes as JSON can carry them."""
-    return raw.decode("utf-8", "backslashreplace")
+def program(command: list[str]) -> Callable[[], object]:
+    """What a child does to be this command."""
+    if command[0] != sys.executable:
+        return execute(*command)
+
+    def run_in_child() -> int:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        words = command[1:]
+        if words[0] == "-c":
+            with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as script:
+                script.write(words[1])
+            words = [script.name, *words[2:]]
+        return run_here(words)
+
+    return run_in_child
 
 
 def main() -> None:
     """Answers requests until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    preload()
     print(json.dumps({"release": os.uname().release, "status": 0}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

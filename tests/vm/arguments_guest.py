@@ -9,35 +9,33 @@ import mmap
 import os
 import signal
 import socket
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable
 
-TOOL = [sys.executable, str(Path(__file__).parent.parent.parent / "bin" / "ebpf-tool"), "kprobe"]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent)]
+
+from tests.root.example_runs import read  # noqa: E402
+from tests.vm.running import Run, remember_answers, tool  # noqa: E402
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 NAMES = "openat mmap socket kill umount mount fallocate rename unlink access lseek fcntl mkdir"
 CALLS = [f"syscall:{name}" for name in NAMES.split()]
 AT_FDCWD = -100
 
 
-def trace(call: Callable[[], object], *words: str) -> dict[str, Any]:
+def trace(place: Path, name: str, call: Callable[[], object], *words: str) -> dict[str, Any]:
     """What the tool printed of this process's calls, without what is before the function."""
-    command = [*TOOL, *words, "-p", str(os.getpid())]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tool:
-        assert tool.stderr is not None and tool.stdout is not None
-        told = b""
-        for line in tool.stderr:
-            told += line
-            if b"Listening" in line:
-                break
-        call()
-        tool.send_signal(signal.SIGINT)
-        out, rest = tool.communicate()
+    run = Run(name, place, tool(["kprobe", *words, "-p", str(os.getpid())]))
+    run.wait(lambda: "Listening" in read(run.err))
+    call()
+    run.interrupt()
+    done = run.finish()
     lines = [
-        line.partition(": ")[2].rpartition(", timestamp=")[0] for line in out.decode().splitlines()
+        line.partition(": ")[2].rpartition(", timestamp=")[0] for line in done["out"].splitlines()
     ]
-    return {"lines": lines, "err": (told + rest).decode(), "status": tool.returncode}
+    return {"lines": lines, "err": done["err"], "status": done["status"]}
 
 
 def system_calls() -> None:
@@ -96,17 +94,20 @@ def arguments(*names: str) -> list[str]:
 def main() -> None:
     own_name = "file->f_path.dentry->d_name.name"
     wanted = 'filename == "/nonexist/*" and how.flags & O_CREAT'
-    found = {
-        "system calls": trace(system_calls, *CALLS, "--args"),
-        "filtered": trace(
+    cases: dict[str, tuple[Any, ...]] = {
+        "system calls": (system_calls, *CALLS, "--args"),
+        "filtered": (
             opens, "do_sys_openat2", *arguments("how.flags", "how->mode"), "--filter", wanted
         ),
-        "followed": trace(
+        "followed": (
             reads, "vfs_read", *arguments(own_name, "count:hex", "*pos", "current->tgid"),
             "--filter", "count == 777",
         ),
-        "on the stack": trace(maps, "do_mmap", *arguments("pgoff"), "--filter", "pgoff == 3"),
+        "on the stack": (maps, "do_mmap", *arguments("pgoff"), "--filter", "pgoff == 3"),
     }  # fmt: skip
+    remember_answers()
+    with tempfile.TemporaryDirectory() as folder:
+        found = {name: trace(Path(folder), name, *case) for name, case in cases.items()}
     print(json.dumps({"pid": os.getpid(), **found}))
 
 

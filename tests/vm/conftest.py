@@ -13,9 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
+#: It runs in a child of the guest's agent; with "env" before it, as a user starts it.
 TOOL = [sys.executable, str(ROOT / "bin" / "ebpf-tool")]
 WORKLOAD = [sys.executable, str(HERE / "workload.py")]
 KERNELS = ("6.1", "6.12")
+
+
+#: A load: processes that read a file, again and again.
+CATS = "while :; do cat /etc/hostname; done >/dev/null 2>&1"
 
 
 class Line(NamedTuple):
@@ -89,23 +94,21 @@ class Guest:
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._answer()
 
-    def run(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end."""
-        done = self._ask(command=list(command), timeout=timeout)
+    def run(
+        self, *command: str, timeout: float = 120, load: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end; LOAD is a shell script that runs beside it."""
+        beside = ["sh", "-c", load] if load else []
+        done = self._ask(command=list(command), timeout=timeout, load=beside)
         return subprocess.CompletedProcess(command, done["status"], done["out"], done["err"])
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
         """Runs a shell script."""
         return self.run("sh", "-c", script)
 
-    def while_cat(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Runs a shell command while another process reads a file again and again."""
-        load = "(while :; do cat /etc/hostname; done) >/dev/null 2>&1 & load=$!"
-        return self.shell(f"{load}; {command}; status=$?; kill $load; exit $status")
-
-    def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def tool(self, *arguments: str, load: str = "") -> subprocess.CompletedProcess[str]:
         """Runs ebpf-tool kprobe to its end."""
-        return self.run(*TOOL, "kprobe", *arguments)
+        return self.run(*TOOL, "kprobe", *arguments, load=load)
 
     def trace(self, *arguments: str, workload: str, number: int = 2) -> Traced:
         """Runs a workload while ebpf-tool kprobe traces, and ends it with a signal."""
@@ -129,6 +132,12 @@ class Guest:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What spoils a guest comes last; pytest then sorts by guest."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session", params=KERNELS)

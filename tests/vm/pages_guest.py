@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent)]
 
 from tests.vm import scenes  # noqa: E402
-from tests.vm.running import Run, mount_all, preload, tool  # noqa: E402
+from tests.vm.running import Run, mount_all, preload, remember_answers, tool  # noqa: E402
 
 COLUMNS = 100
 AT_A_TIME = 12  # an emulated machine has no more to give
@@ -27,6 +27,7 @@ def main() -> None:
     commands = json.loads(sys.argv[1])
     mount_all()
     preload()
+    remember_answers()
     actors = scenes.start()
     runs: dict[str, Run] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -32,10 +32,17 @@ CGROUPS = Path("/sys/fs/cgroup")
 class Run:
     """A program that runs and whose output goes to files.
 
-    Args: columns: of a terminal that its stdout is; 0: it is a file.
+    Args: columns: of a terminal that its stdout is; 0: a file. stdin: a descriptor; else empty.
     """
 
-    def __init__(self, name: str, place: Path, run: Callable[[], object], columns: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        place: Path,
+        run: Callable[[], object],
+        columns: int = 0,
+        stdin: int | None = None,
+    ) -> None:
         self.out, self.err = place / f"{name}.out", place / f"{name}.err"
         self.status: int | None = None
         self._terminal, inner = pty.openpty() if columns else (-1, -1)
@@ -45,7 +52,8 @@ class Run:
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.pid = os.fork()
             if self.pid == 0:
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin, 0)
+                sys.stdin = os.fdopen(0)  # without what this process has read of its own
                 os.dup2(inner if columns else out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
                 status = 99
@@ -79,9 +87,9 @@ class Run:
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status is not None
 
-    def wait(self, ready: Callable[[], object]) -> None:
+    def wait(self, ready: Callable[[], object], patience: float = PATIENCE) -> None:
         """Waits until it is ready, or ends; without it the test sees what is missing."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while not ready() and not self.ended() and time.monotonic() < end:
             time.sleep(0.05)
 
@@ -90,9 +98,9 @@ class Run:
         if not self.ended():
             os.kill(self.pid, signal.SIGINT)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, patience: float = PATIENCE) -> dict[str, Any]:
         """Waits for its end, which was asked for; what came of it."""
-        self.wait(lambda: False)
+        self.wait(lambda: False, patience)
         if self._terminal >= 0 and self.ended():
             self._reader.join(PATIENCE)
         if not self.ended():
@@ -130,20 +138,19 @@ def preload() -> None:
     import docopt  # noqa: F401
 
     import libbpf_ctypes
-    from libbpf_ctypes import cli, library_version
+    from libbpf_ctypes import cli
 
     for name in libbpf_ctypes.__all__:
         getattr(libbpf_ctypes, name)
     for module in pkgutil.iter_modules(cli.__path__):
         import_module(f"{cli.__name__}.{module.name}")
-    library_version()  # loads libbpf
-    _remember_answers()
 
 
-def _remember_answers() -> None:
+def remember_answers() -> None:
     """Has the kernel list its functions but once: each list takes it a second, emulated."""
-    from libbpf_ctypes import kernel
+    from libbpf_ctypes import kernel, library_version
 
+    library_version()  # loads libbpf
     kallsyms = kernel._KALLSYMS.read_text(encoding="utf-8", errors="replace")
     listed = SimpleNamespace(read_text=lambda **_options: kallsyms)
     kernel._KALLSYMS = listed  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from .conftest import TOOL, Guest, Traced
+from .conftest import CATS, TOOL, Guest, Traced
 
 OPENS = "opens 2 3 40"
 
@@ -41,9 +41,9 @@ def test_kprobe_reads_function_arguments(guest: Guest) -> None:
 
 
 def test_a_negative_int_is_printed_as_such_and_raw_as_the_register(guest: Guest) -> None:
-    decoded = guest.while_cat(f"{_tool()} do_sys_openat2 -d 2").stdout
+    decoded = guest.tool("do_sys_openat2", "-d", "1", load=CATS).stdout
     assert re.search(r"\] cat: dfd=-100, timestamp=\d+$", decoded, re.M), decoded
-    raw = guest.while_cat(f"{_tool()} do_sys_openat2 -d 2 --raw-args").stdout
+    raw = guest.tool("do_sys_openat2", "-d", "1", "--raw-args", load=CATS).stdout
     # AT_FDCWD in a register: zero-extended, or sign-extended, as the caller left it.
     assert re.search(r"\] cat: dfd=(4294967196|18446744073709551516), ", raw), raw
 
@@ -116,7 +116,9 @@ def test_signals_end_it_with_a_summary(guest: Guest, number: int) -> None:
 
 
 def test_a_closed_pipe_ends_it_quietly(guest: Guest) -> None:
-    done = guest.while_cat(f"{_tool()} vfs_read -q | head -n 1")
+    """Started as a user starts it."""
+    words = " ".join([*TOOL, "kprobe", "vfs_read", "-q"])
+    done = guest.run("sh", "-c", f"{words} | head -n 1", load=CATS)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
 
@@ -137,9 +139,3 @@ def test_a_function_that_is_not_called(guest: Guest) -> None:
     assert done.returncode == 0
     assert done.stdout == ""
     assert "[INFO] No event: ksys_sync_helper was not called" in done.stderr
-
-
-def _tool() -> str:
-    from .conftest import TOOL
-
-    return " ".join([*TOOL, "kprobe"])

@@ -23,8 +23,7 @@ def folder(compile_bpf: Compile, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def outcomes(guest: Guest, folder: Path) -> dict[str, dict[str, Any]]:
     """What became of each program in the guest, all by one process there."""
-    script = f"cd {ROOT} && exec {sys.executable} -m tests.program_types {folder}"
-    done = guest.shell(script)
+    done = guest.run(sys.executable, str(ROOT / "tests" / "program_types.py"), str(folder))
     assert done.returncode == 0, done.stderr
     answer: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return answer

@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT)]
 
 from tests.root.example_runs import read  # noqa: E402
 from tests.vm import cast  # noqa: E402
-from tests.vm.running import CGROUPS, Run, execute, mount_all, preload, tool  # noqa: E402
+from tests.vm.running import CGROUPS, Run, execute, mount_all, preload, remember_answers, tool  # noqa: E402
 
 BOX_CGROUP = CGROUPS / "gt" / f"docker-{cast.CONTAINER}.scope"
 AT_A_TIME = 9  # each takes 20 MB
@@ -151,6 +151,7 @@ class Stage:
         if self.act == 1:
             self.begin_references()
             preload()
+            remember_answers()
         self.begin_tools(names)
         players = [each for name, each in self.actors.items() if name != "flood"]
         for actor in players:
