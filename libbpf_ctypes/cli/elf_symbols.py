@@ -208,7 +208,8 @@ class ElfSymbols:
         address = self.address_of(offset)
         if address is None:
             return None
-        return next((found for table in self._tables if (found := table.at(address))), None)
+        found = [each for table in self._tables if (each := table.at(address))]
+        return min(found, key=lambda each: each[1], default=None)
 
     def functions(self) -> Iterator[ElfFunction]:
         """All functions, by their addresses; one of several names comes by each of them."""

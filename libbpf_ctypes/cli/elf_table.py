@@ -98,10 +98,10 @@ class Table:
             while first and values[first - 1] == value and place - first < 64:
                 first -= 1
             size = max(self._sizes[first:place])
-            # Of a function in assembler nobody may know the size.
+            # A function in assembler that does not tell its size goes on to the next one.
             if address < (value + size if size else following):
                 return min(map(self._candidate, range(first, place)))[-1], address - value
-            place = first
+            place, following = first, value
         return None
 
     def _candidate(self, place: int) -> tuple[int, bool, int, str]:

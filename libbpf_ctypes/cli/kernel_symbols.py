@@ -9,6 +9,7 @@ from ..kernel import Kallsyms
 from .elf_table import rank
 from .text import escape
 
+_MODULES = Path("/proc/modules")
 #: No function of the kernel is as long: behind the last symbol before a gap there is none.
 _LONGEST = 1 << 20
 
@@ -56,7 +57,7 @@ class KernelSymbols:
 def _modules() -> list[tuple[str, str]]:
     """The names and places of the loaded modules; none where they cannot be read."""
     try:
-        lines = Path("/proc/modules").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _MODULES.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     return [(words[0], words[5]) for words in map(str.split, lines) if len(words) > 5]

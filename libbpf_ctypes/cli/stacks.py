@@ -24,7 +24,7 @@ _HIDDEN = (
     "addresses. Run as root, or hold CAP_SYSLOG (kernel.kptr_restrict=1)."
 )
 #: What follows a function's name in a frame.
-_PLACE = re.compile(r"\+0x[0-9a-f]+(?: \([^()]*\)| \[[^\[\]]*\])?$")
+_PLACE = re.compile(r"\+0x[0-9a-f]+(?: \(.*\)| \[.*\])?$")
 
 
 class Stacks(Protocol):
