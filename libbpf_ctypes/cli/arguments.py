@@ -28,11 +28,14 @@ class Arguments(NamedTuple):
         shown: in order.
         fetches: of the values, in their order.
         left_out: names that found no room, or cannot be read.
+        failed, failed_shift: of struct function: which return values tell of an error.
     """
 
     shown: tuple[ShownArgument, ...]
     fetches: tuple[Fetch, ...]
     left_out: tuple[str, ...] = ()
+    failed: int = 0
+    failed_shift: int = 0
 
 
 class _Shower:

@@ -167,8 +167,9 @@ def attach(
     obj: BpfObject,
     wanted: Plan,
     *,
-    single: str = "call_kprobe",
-    multi: str = "call_kprobe_multi",
+    entry: str = "call",
+    exit: str = "",
+    pid: int = -1,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Attached:
@@ -176,7 +177,9 @@ def attach(
 
     Args:
         obj: loaded, with the programs that the plan needs.
-        single: the program of section ``kprobe``. multi: that of ``kprobe.multi``.
+        entry, exit: what the programs of the calls' beginning and of their returns are called,
+            before ``_kprobe`` and ``_kprobe_multi``; exit "": none is wanted.
+        pid: of functions of programs: the only process; -1: all.
         progress: is told of each single probe.
         should_stop: is asked before each; the rest is left out then.
 
@@ -187,11 +190,20 @@ def attach(
     attached = Attached()
     refused: list[_Refused] = []
     try:
-        if wanted.multi:
-            _attach_multi(attached, obj.programs[multi], wanted, wanted.multi, refused)
-        if wanted.single:
-            program = obj.programs[single]
-            _attach_singly(attached, program, wanted, refused, progress, should_stop)
+        # Returns first: what has begun is to be met again.
+        for kind, returns in ((exit, True), (entry, False)):
+            if kind:
+                left_out = {function for function, _error in refused}
+                multi = _without(wanted, wanted.multi, left_out)
+                single = _without(wanted, wanted.single, left_out)
+                if multi:
+                    program = obj.programs[f"{kind}_kprobe_multi"]
+                    _attach_multi(attached, program, wanted, multi, refused, returns)
+                if single:
+                    program = obj.programs[f"{kind}_kprobe"]
+                    _attach_singly(
+                        attached, program, wanted, single, refused, progress, should_stop, returns
+                    )
         if refused and (not attached.count or len(refused) > _REFUSED_MAX):
             raise refused[0][1]
     except BaseException:
@@ -204,8 +216,18 @@ def attach(
     return attached
 
 
+def _without(wanted: Plan, places: list[int], left_out: set[Function]) -> list[int]:
+    """The places of functions that are not left out."""
+    return [place for place in places if wanted.functions[place] not in left_out]
+
+
 def _attach_multi(
-    attached: Attached, program: Program, wanted: Plan, places: list[int], refused: list[_Refused]
+    attached: Attached,
+    program: Program,
+    wanted: Plan,
+    places: list[int],
+    refused: list[_Refused],
+    returns: bool,
 ) -> None:
     """By one link; by several, without those that the kernel refuses, where it refuses some."""
     functions = [wanted.functions[place] for place in places]
@@ -213,7 +235,7 @@ def _attach_multi(
     if not all(names):  # hidden
         names = [each.symbol for each in functions]
     try:
-        link = program.attach_kprobe_multi(names, cookie=places)
+        link = program.attach_kprobe_multi(names, cookie=places, retprobe=returns)
     except BpfError as error:
         # It does not say which one.
         if error.errno not in _OF_LIST or len(refused) > _REFUSED_MAX:
@@ -222,46 +244,49 @@ def _attach_multi(
             refused.append((functions[0], error))
             return
         half = len(places) // 2
-        _attach_multi(attached, program, wanted, places[:half], refused)
-        _attach_multi(attached, program, wanted, places[half:], refused)
+        _attach_multi(attached, program, wanted, places[:half], refused, returns)
+        _attach_multi(attached, program, wanted, places[half:], refused, returns)
     else:
-        attached.add(program, link, "kprobe.multi", len(places))
+        attached.add(program, link, "kprobe.multi", 0 if returns else len(places))
 
 
 def _attach_singly(
     attached: Attached,
     program: Program,
     wanted: Plan,
+    places: list[int],
     refused: list[_Refused],
     progress: Progress | None,
     should_stop: Callable[[], bool],
+    returns: bool,
 ) -> None:
-    _allow_descriptors(len(wanted.single))
-    for done, place in enumerate(wanted.single):
+    _allow_descriptors(len(places))
+    for done, place in enumerate(places):
         if should_stop():
             return
         if progress is not None:
-            progress(done, len(wanted.single))
+            progress(done, len(places))
         function = wanted.functions[place]
         try:
-            link = _attach_one(program, function, place)
+            link = _attach_one(program, function, place, returns)
         except BpfError as error:
             if error.errno not in _OF_ONE or len(wanted.functions) == 1:
                 raise
             refused.append((function, error))
         else:
-            attached.add(program, link, "kprobe", 1)
+            attached.add(program, link, "kprobe", 0 if returns else 1)
     if progress is not None:
-        progress(len(wanted.single), len(wanted.single))
+        progress(len(places), len(places))
 
 
-def _attach_one(program: Program, function: Function, cookie: int) -> Link:
+def _attach_one(program: Program, function: Function, cookie: int, returns: bool) -> Link:
     """A probe of its own; by address where the name is not enough."""
     name = f"{function.module}:{function.symbol}" if function.module else function.symbol
     if not function.address or not (function.ambiguous or function.offset):
-        return program.attach_kprobe(name, offset=function.offset, cookie=cookie)
+        return program.attach_kprobe(name, offset=function.offset, cookie=cookie, retprobe=returns)
     try:
-        return program.attach_kprobe(function.address + function.offset, cookie=cookie)
+        address = function.address + function.offset
+        return program.attach_kprobe(address, cookie=cookie, retprobe=returns)
     except BpfError as error:
         operation = f"attach kprobe to {function.label}"
         hint = kernel.kprobe_hint(error, name)

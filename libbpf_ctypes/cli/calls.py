@@ -6,14 +6,14 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .. import kernel
 from .._shapes import Shapes
 from ..errors import BpfError
 from ..events import call_event_schema
 from .arguments import Arguments, arguments_of_all
-from .attaching import plan
+from .attaching import attach, plan
 from .columns import WIDTHS as FIELDS
 from .columns import wanted_arguments
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
@@ -26,10 +26,26 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..object import BpfObject
+    from .attaching import Attached, Progress
     from .console import Console
     from .options import Choice, Options
+    from .stacks import Stacks
 
-PROGRAM, MULTI_PROGRAM = "call_kprobe", "call_kprobe_multi"
+#: The programs of a call's beginning and of its return, by the command: see bpf/.
+_PROGRAMS = {
+    "kprobe": ("call", ""),
+    "kretprobe": ("enter", "return"),
+    "uprobe": ("call", ""),
+    "uretprobe": ("enter", "return"),
+    "tracepoint": ("call", ""),
+    "latency": ("enter", "time"),
+    "count": ("count", ""),
+}
+
+#: So many calls that have not returned are kept, so many stacks.
+_IN_FLIGHT, _STACKS = 16384, 8192
+#: Of tasks that preempt each other so many may run the program on a CPU: SCRATCHES.
+_PREEMPTED = 4
 
 #: bpf/call_event.h: enum chosen, and the counts of its arrays.
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
@@ -52,6 +68,10 @@ _PLACES = {
     "upid_ns": ("upid", "ns"),
     "upid_nr": ("upid", "nr"),
 }
+
+
+#: Of a call whose duration alone is asked for: up to its time, in struct call_event.
+_TIMED_SIZE = 24
 
 
 class Ids(NamedTuple):
@@ -79,21 +99,24 @@ class Calls:
     """
 
     def __init__(self, options: Options, console: Console) -> None:
-        self._choice = options.choice
-        found = find_functions(list(options.words), address=options.address, all_of=options.all_of)
+        self._options, self._choice, self._console = options, options.choice, console
+        self._entry, self._exit = _PROGRAMS[options.command]
+        found = _find(options)
         with KernelTypes(many=len(found) > _MANY) as types:
             self.functions, self._filters = _all_filters(
                 options.choice.filter, found, types, console
             )
             self._arguments = _all_arguments(options, self.functions, types)
             # A recording may be replayed with any fields.
-            wants_ids = options.lines.json or options.record is not None
+            wants_ids = options.lines.format != "lines" or options.record is not None
             wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)
             self.ids = _ids(wants_ids, types)
         self.plan = plan(self.functions)
         _tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
-            Traced(function.label, function.symbol, function.module, arguments.shown)
+            Traced(
+                function.label, function.symbol, function.module, arguments.shown, options.returns
+            )
             for function, arguments in zip(self.functions, self._arguments)
         )
         shown = [argument for made in self._arguments for argument in made.shown]
@@ -107,10 +130,10 @@ class Calls:
 
         Args: tracer: the process that is left out, 0: none.
         """
-        choice, variables = self._choice, obj.variables
-        obj.programs["syscall_kprobe"].autoload = False
-        obj.programs[PROGRAM].autoload = bool(self.plan.single)
-        obj.programs[MULTI_PROGRAM].autoload = bool(self.plan.multi)
+        options, choice, variables = self._options, self._choice, obj.variables
+        wanted = self._programs()
+        for name, program in obj.programs.items():
+            program.autoload = name in wanted
         chosen = _chosen(choice)
         values: dict[str, int] = {
             "tracer_pid": tracer,
@@ -122,6 +145,12 @@ class Calls:
             "cookies": len(self.functions) > 1,
             "comm_chosen": self._comms is not None,
             "cgroup_chosen": self._cgroup is not None,
+            "kernel_stacks": options.kernel_stack,
+            "user_stacks": options.user_stack,
+            "preemptible": options.command in ("uprobe", "uretprobe"),
+            "slower_ns": options.slower_ns,
+            "failed_only": options.failed,
+            "kept_size": self.kept_size,
             "own_ids": bool(self.ids.offsets),
             "pid_namespace": self.ids.namespace if self.ids.offsets else 0,
             **self.ids.offsets,
@@ -131,6 +160,12 @@ class Calls:
         variables["until_ns"].value = 0  # all functions begin at once
         obj.maps["FUNCTIONS"].max_entries = len(self.functions)
         obj.maps["CHOSEN"].max_entries = max(1, len(chosen))
+        obj.maps["SCRATCH"].max_entries = _PREEMPTED if values["preemptible"] else 1
+        if options.kernel_stack or options.user_stack:
+            obj.maps["STACKS"].max_entries = _STACKS
+        if self._exit:
+            obj.maps["SPANS"].max_entries = _IN_FLIGHT
+            obj.maps["SPANS"].value_size = self.kept_size
 
     def fill(self, obj: BpfObject) -> None:
         """Fills the loaded object's maps."""
@@ -151,6 +186,46 @@ class Calls:
                 obj.maps["CGROUPS"][_key(0)] = _key(fd)
             finally:
                 os.close(fd)
+
+    @property
+    def noun(self) -> str:
+        """What is traced, in a word."""
+        return "tracepoint" if self._options.command == "tracepoint" else "function"
+
+    @property
+    def kept_size(self) -> int:
+        """Bytes of a call that are kept until it returns: all, or no more than its time."""
+        return self.schema.size if self._exit == "return" else _TIMED_SIZE
+
+    def _programs(self) -> set[str]:
+        """The programs that are loaded."""
+        kinds = [kind for kind in (self._entry, self._exit) if kind]
+        single = "tracepoint" if self._options.command == "tracepoint" else "kprobe"
+        found = {f"{kind}_{single}" for kind in kinds} if self.plan.single else set()
+        return found | ({f"{kind}_kprobe_multi" for kind in kinds} if self.plan.multi else set())
+
+    def attach(
+        self, obj: BpfObject, *, progress: Progress, should_stop: Callable[[], bool]
+    ) -> Attached:
+        """Attaches the programs: see attaching.attach()."""
+        pids = self._choice.pids
+        return attach(
+            obj,
+            self.plan,
+            entry=self._entry,
+            exit=self._exit,
+            pid=pids[0] if len(pids) == 1 else -1,
+            progress=progress,
+            should_stop=should_stop,
+        )
+
+    def stacks(self, obj: BpfObject) -> Stacks | None:
+        """The stacks of the events, if they were asked for."""
+        if not (self._options.kernel_stack or self._options.user_stack):
+            return None
+        from .stacks import LiveStacks
+
+        return LiveStacks(obj.maps["STACKS"], tell=self._console.warning)
 
     def work(self) -> list[tuple[str, str]]:
         """What the program does at a call: of every one, and of one that is chosen."""
@@ -180,13 +255,20 @@ class Calls:
 
     def _packed(self, place: int) -> bytes:
         """As struct function."""
-        function, fetches = self.functions[place], self._arguments[place].fetches
-        chosen = self._filters[place]
-        head = struct.pack("=4I", _UNWRAP if function.syscall else 0, chosen.truth, 0, 0)
+        function, arguments = self.functions[place], self._arguments[place]
+        fetches, chosen = arguments.fetches, self._filters[place]
+        flags = _UNWRAP if function.syscall else 0
+        head = struct.pack("=4I", flags, chosen.truth, arguments.failed, arguments.failed_shift)
         packed = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (_VALUES - len(fetches))
         packed += [comparison.pack() for comparison in chosen.comparisons]
         packed += [NO_COMPARISON] * (_COMPARISONS - len(chosen.comparisons))
         return head + b"".join(packed)
+
+
+def _find(options: Options) -> list[Any]:
+    """What the words name. Raises: UsageError, BpfError."""
+    words = list(options.words)
+    return list(find_functions(words, address=options.address, all_of=options.all_of))
 
 
 def _reads(functions: Iterable[Sequence[Fetch]]) -> str:

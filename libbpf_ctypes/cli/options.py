@@ -1,4 +1,4 @@
-"""The command line of ``ebpf-tool kprobe``, checked."""
+"""The command line of what traces, checked."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ _NONE = Choice((), (), (), (), "", (), "", 1)
 class Options(NamedTuple):
     """The command line."""
 
+    command: str
     words: tuple[str, ...]  # of functions
     address: str | None
     all_of: bool
@@ -56,6 +57,11 @@ class Options(NamedTuple):
     include_self: bool
     all_args: bool
     args: tuple[str, ...]
+    kernel_stack: bool
+    user_stack: bool
+    slower_ns: int  # quicker returns are left out
+    failed: bool  # only returns of errors
+    ret: str  # format of the return value; "": by its type
     seconds: float
     events: int  # 0: no limit
     lines: LineOptions
@@ -75,10 +81,26 @@ class Options(NamedTuple):
         """What is traced, in a word or so."""
         return self.words[0] if len(self.words) == 1 else f"{len(self.words)} names"
 
+    @property
+    def of_kernel(self) -> bool:
+        """Whether it is functions of the kernel that are traced."""
+        return self.command not in ("uprobe", "uretprobe", "tracepoint")
+
+    @property
+    def returns(self) -> bool:
+        """Whether calls are traced when they return."""
+        return self.command in ("kretprobe", "uretprobe", "latency")
+
+    @property
+    def probe(self) -> str:
+        """What is attached, in the kernel's word."""
+        return self.command if self.command not in ("latency", "count") else "kprobe"
+
     def is_plain(self) -> bool:
         """Whether the plain program does: one function by name, its first argument."""
         return (
-            len(self.words) == 1
+            self.command == "kprobe"
+            and len(self.words) == 1
             and _NAME.fullmatch(self.words[0]) is not None
             and not self.words[0].startswith("syscall:")
             and self.choice.is_one_process_at_most()
@@ -98,17 +120,15 @@ def read_options(words: dict[str, Any]) -> Options:
         and _is_one_file(words["--record"], words["--output"])
     ):
         raise usage.UsageError("--record and --output name the same file")
-    for function in words["FUNCTION"]:
-        if function.startswith("-"):  # docopt takes -5 for an argument
-            raise usage.UsageError(f"unknown option {escape(function)}")
-        if not function or not function.isprintable() or " " in function or function[0].isdigit():
-            raise usage.UsageError(f"{function!r} is not the name of a kernel function")
+    command = usage.command_of(words)
+    _check_names(command, words["FUNCTION"])
     lines = read_line_options(words)
     if words["--record"] is not None and words["--dry-run"]:
         raise usage.UsageError("--dry-run traces nothing: leave --record out")
     if lines.raw_args and any(":" in spec for spec in words["--arg"]):
         raise usage.UsageError("--raw-args prints numbers as they are: leave it or the format out")
     return Options(
+        command=command,
         words=tuple(words["FUNCTION"]),
         address=words["--address"],
         all_of=words["--all"],
@@ -116,6 +136,13 @@ def read_options(words: dict[str, Any]) -> Options:
         include_self=words["--include-self"],
         all_args=words["--args"],
         args=tuple(words["--arg"]),
+        kernel_stack=words["--kernel-stack"],
+        user_stack=words["--user-stack"],
+        slower_ns=0
+        if words["--slower"] is None
+        else round(usage.number(words, "--slower", _YEARS * 1000) * 1e6),
+        failed=words["--failed"],
+        ret=words["--ret"] or "",
         seconds=usage.number(words, "--duration", _YEARS),
         events=0
         if words["--events"] is None
@@ -132,6 +159,20 @@ def read_options(words: dict[str, Any]) -> Options:
         quiet=words["--quiet"],
         debug=wants_debug(words["--verbose"]),
     )
+
+
+def _check_names(command: str, names: list[str]) -> None:
+    """Refuses what can be no name of what the command traces. Raises: usage.UsageError."""
+    what = {
+        "tracepoint": "a tracepoint",
+        **dict.fromkeys(("uprobe", "uretprobe"), "a binary's function"),
+    }.get(command, "a kernel function")
+    of_kernel = what == "a kernel function"
+    for name in names:
+        if name.startswith("-"):  # docopt takes -5 for an argument
+            raise usage.UsageError(f"unknown option {escape(name)}")
+        if not name or not name.isprintable() or (of_kernel and (" " in name or name[0].isdigit())):
+            raise usage.UsageError(f"{name!r} is not the name of {what}")
 
 
 def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:

@@ -29,6 +29,7 @@ class Traced(NamedTuple):
     symbol: str  # as in /proc/kallsyms
     module: str  # "" for the kernel itself
     arguments: tuple[ShownArgument, ...]
+    returns: bool = False  # its events are returns
 
 
 def here() -> Origin:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .calls import Calls
     from .options import Options
     from .recorder import Recorder
+    from .stacks import Stacks
 
 
 class Events:
@@ -32,6 +33,7 @@ class Events:
         options: of the command.
         calls: of the rich programs; None: the plain one sends struct syscall_event.
         buffer: opened, its probes attached.
+        stacks: of the events, if they have any.
     Raises: BpfError: the recording cannot be written; the object's event is another.
         UsageError: --fields names what there is not.
     """
@@ -43,8 +45,9 @@ class Events:
         buffer: PerfBuffer[Any],
         output: Output,
         console: Console,
+        stacks: Stacks | None = None,
     ) -> None:
-        self._options = options
+        self._options, self._stacks = options, stacks
         self._buffer = buffer
         self._output = output
         self._console = console
@@ -92,7 +95,9 @@ class Events:
 
         options = self._options
         style = style_of(options.lines.color, self._output.fd)
-        self._formatter = call_formatter(options.lines, calls.traced, self._clock, style, here())
+        self._formatter = call_formatter(
+            options.lines, calls.traced, self._clock, style, here(), self._stacks
+        )
         if options.record is None:
             decode = calls.schema.decode
             return lambda samples: [decode(data) for _cpu, data in samples]

@@ -39,7 +39,7 @@ def test_the_plan_says_what_is_read_and_sent() -> None:
     assert "(int dfd, const char *filename, int flags, umode_t mode): kprobe" in lines[1]
     assert lines[2:4] == [
         "Every call: looks at its process, name",
-        "A call that is chosen: 1 read of memory, 408 bytes in its CPU's buffer; one of 10, by "
+        "A call that is chosen: 1 read of memory, 432 bytes in its CPU's buffer; one of 10, by "
         "chance",
     ]
 

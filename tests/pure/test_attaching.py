@@ -33,20 +33,28 @@ class Link:
 class Program:
     """A program that notes where it is attached; what is named in REFUSED is refused."""
 
+    of_returns = False
+
     def __init__(self, **refused: int) -> None:
         self.refused = refused
         self.places: list[tuple[Any, int, Any]] = []
         self.links: list[Link] = []
         self.statistics = SimpleNamespace(recursion_misses=5)
 
-    def attach_kprobe(self, place: Any, *, offset: int = 0, cookie: int = 0) -> Link:
+    def attach_kprobe(
+        self, place: Any, *, offset: int = 0, cookie: int = 0, retprobe: bool = False
+    ) -> Link:
+        assert retprobe == self.of_returns
         if place in self.refused:
             raise BpfError(f"attach kprobe to {place}", self.refused[place])
         self.places.append((place, offset, cookie))
         self.links.append(Link(missed=1))
         return self.links[-1]
 
-    def attach_kprobe_multi(self, places: list[Any], *, cookie: list[int]) -> Link:
+    def attach_kprobe_multi(
+        self, places: list[Any], *, cookie: list[int], retprobe: bool = False
+    ) -> Link:
+        assert retprobe == self.of_returns
         for place in places:
             if place in self.refused:
                 raise BpfError("attach kprobe.multi", self.refused[place])
@@ -146,11 +154,22 @@ def test_by_which_name_or_address() -> None:
     assert one.places == [("a", 0, 0), (0x20, 0, 1), ("m:c", 0, 2), (0x44, 0, 3), ("e", 4, 4)]
 
 
-def test_another_program_for_the_plain_event() -> None:
-    plain = Program()
-    obj = SimpleNamespace(programs={"syscall_kprobe": plain})
-    attach(obj, singly(function("a")), single="syscall_kprobe").close()  # type: ignore[arg-type]
-    assert plain.places == [("a", 0, 0)]
+class ReturnProgram(Program):
+    """A program of returns."""
+
+    of_returns = True
+
+
+def test_returns_are_attached_before_what_begins() -> None:
+    began, returned = Program(), ReturnProgram(b=errno.EINVAL)
+    programs = {"enter_kprobe": began, "return_kprobe": returned}
+    obj: Any = SimpleNamespace(programs=programs)
+    attached = attach(obj, singly(*map(function, "abc")), entry="enter", exit="return")
+    assert attached.count == 2
+    assert [cookie for _, _, cookie in returned.places] == [0, 2]
+    assert began.places == returned.places, "what cannot be met again does not begin"
+    attached.close()
+    assert all(link.closed_by for link in [*began.links, *returned.links])
 
 
 def test_what_the_kernel_refuses_of_several_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -145,6 +145,7 @@ ORDER = [
     "cli.calls",
     "cli.dry_run",
     "cli.reading",
+    "cli.probing",
     "cli.trace",
     "cli.replay",
 ]

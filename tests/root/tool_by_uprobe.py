@@ -1,6 +1,6 @@
 """ebpf-tool on a kernel without kprobes: its probe goes to a libc function instead.
 
-    python tool_by_uprobe.py FUNCTION... [OPTION...]
+    python tool_by_uprobe.py [kretprobe | latency | count] FUNCTION... [OPTION...]
 
 Runs bin/ebpf-tool unchanged but for Program.attach_kprobe and the counting, so that loading,
 reading, printing, deadlines and accounts can be seen on any kernel.
@@ -21,9 +21,13 @@ from libbpf_ctypes.object import BpfObject  # noqa: E402
 from libbpf_ctypes.program import Program  # noqa: E402
 
 
-def attach(self: Program, function: str, *, offset: int = 0, cookie: int = 0) -> Link:
+def attach(
+    self: Program, function: str, *, retprobe: bool = False, offset: int = 0, cookie: int = 0
+) -> Link:
     """Attaches to libc's function of that name."""
-    return self.attach_uprobe("libc.so.6", function, offset=offset, cookie=cookie)
+    return self.attach_uprobe(
+        "libc.so.6", function, retprobe=retprobe, offset=offset, cookie=cookie
+    )
 
 
 def find(words: list[str], *, address: str | None, all_of: bool) -> list[functions.Function]:
@@ -35,6 +39,7 @@ def load(self: BpfObject) -> None:
     """Loads the object for uprobes."""
     if "preemptible" in self.variables:
         self.variables["preemptible"].value = True
+        self.maps["SCRATCH"].max_entries = 4
     load_object(self)
 
 
@@ -42,5 +47,8 @@ load_object = BpfObject.load
 BpfObject.load = load  # type: ignore[method-assign]
 Program.attach_kprobe = attach  # type: ignore[assignment,method-assign]
 functions.find_functions = find
-sys.argv = [str(ROOT / "bin" / "ebpf-tool"), "kprobe", *sys.argv[1:]]
+words = sys.argv[1:]
+if not words or words[0] not in ("kretprobe", "latency", "count"):
+    words.insert(0, "kprobe")
+sys.argv = [str(ROOT / "bin" / "ebpf-tool"), *words]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -56,13 +56,13 @@ def find(*words: str, address: str | None = None, all_of: bool = False) -> list[
 
 OBJECT = BpfObject.open(sys.argv[1])
 if not has_kprobe_multi():
-    OBJECT.programs["on_multi"].autoload = False
+    OBJECT.programs["on_kprobe_multi"].autoload = False
 OBJECT.variables["pid"].value = os.getpid()
 OBJECT.load()
 
 
 def attached(found: list[Function], **options: Any) -> Attached:
-    return attach(OBJECT, plan(found), single="on_kprobe", multi="on_multi", **options)
+    return attach(OBJECT, plan(found), entry="on", **options)
 
 
 def hits() -> list[int]:

@@ -52,7 +52,7 @@ static __always_inline int note(void *ctx)
 }
 
 SEC("kprobe") int on_kprobe(void *ctx) { return note(ctx); }
-SEC("kprobe.multi") int on_multi(void *ctx) { return note(ctx); }
+SEC("kprobe.multi") int on_kprobe_multi(void *ctx) { return note(ctx); }
 """
 
 _results: dict[str, dict[str, Any]] = {}
