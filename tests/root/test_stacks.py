@@ -1,0 +1,232 @@
+"""Stacks of real calls by name: known frames in programs and in the kernel, also in containers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Link, PerfBuffer
+from libbpf_ctypes.cli.stacks import LiveStacks, function_of
+from libbpf_ctypes.cli.user_symbols import UserSymbols
+from libbpf_ctypes.events import CALL_EVENT_SCHEMA, CallEvent
+
+from ..conftest import need
+from .calls import EVERYTHING, pack
+
+# inner is called by middle at three depths of its recursion, which outer began. It calls a
+# function itself: one that does not may have no frame, and its caller is then left out.
+SOURCE = r"""
+#include <unistd.h>
+namespace work {
+struct Queue {
+	__attribute__((noinline)) int inner(int n) { return n + getpid(); }
+	__attribute__((noinline)) int middle(int depth)
+	{
+		return (depth ? middle(depth - 1) : inner(depth)) + 1;
+	}
+	__attribute__((noinline)) int outer() { return middle(2) + 1; }
+};
+}
+int main()
+{
+	char byte;
+	work::Queue queue;
+	while (read(0, &byte, 1) == 1) {
+		queue.outer();
+		if (write(1, &byte, 1) != 1)
+			return 1;
+	}
+}
+"""
+INNER = "_ZN4work5Queue5innerEi"
+
+# A process with code that no file has, and its name in /tmp, as a JIT would make it.
+JITTED = """
+import ctypes, mmap, os
+page = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+with open(f"/tmp/perf-{os.getpid()}.map", "w") as file:
+    file.write(f"{address:x} 40 made_here\\n")
+print(os.getpid(), address, flush=True)
+input()
+"""
+
+
+class Stacked:
+    """The rich program with stacks, and what it sent."""
+
+    def __init__(self, obj: BpfObject, buffer: PerfBuffer[CallEvent]) -> None:
+        self.programs = obj.programs
+        self.told: list[str] = []
+        self.stacks = LiveStacks(obj.maps["STACKS"], tell=self.told.append)
+        self.buffer = buffer
+        self._chosen: Any = obj.maps["CHOSEN"]
+
+    def choose(self, pid: int) -> None:
+        self._chosen[struct.pack("=II", 1, pid)] = b"\1"
+
+    def event(self, link: Link, run: Any) -> CallEvent:
+        """What a call sends."""
+        with link:
+            run()
+        (event,) = self.buffer.poll(0)
+        return event
+
+
+@pytest.fixture
+def stacked() -> Iterator[Stacked]:
+    with loaded("call_kprobe") as found:
+        yield found
+
+
+@contextmanager
+def loaded(program: str) -> Iterator[Stacked]:
+    with BpfObject.open(KPROBE_OBJECT) as obj:
+        for each in obj.programs.values():
+            each.autoload = each.name == program
+        obj.maps["STACKS"].max_entries = 16
+        obj.maps["CHOSEN"].max_entries = 16
+        for name in ("preemptible", "kernel_stacks", "user_stacks"):
+            obj.variables[name].value = True
+        obj.variables["chosen"].value = 1
+        obj.load()
+        obj.maps["FUNCTIONS"][bytes(4)] = pack((), EVERYTHING, ())
+        with PerfBuffer(obj.maps["EVENTS"], CALL_EVENT_SCHEMA) as buffer:
+            found = Stacked(obj, buffer)
+            yield found
+            found.stacks.close()
+
+
+@contextmanager
+def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def once(process: subprocess.Popen[str]) -> None:
+    """Has the program call its functions once."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    os.write(process.stdin.fileno(), b"x")
+    assert os.read(process.stdout.fileno(), 1) == b"x"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stacks") / "worker"
+    flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-inline"]
+    command = [need("g++"), *flags, "-x", "c++", "-", "-o", str(path)]
+    subprocess.run(command, input=SOURCE, encoding="utf-8", check=True)
+    return path
+
+
+def test_the_frames_of_a_program(stacked: Stacked, program: Path) -> None:
+    with running(program) as process:
+        stacked.choose(process.pid)
+        link = stacked.programs["call_kprobe"].attach_uprobe(program, INNER)
+        event = stacked.event(link, lambda: once(process))
+        frames = stacked.stacks.user(event.user_stack, event.pid)
+    called = ("inner(int)", "middle(int)", "middle(int)", "middle(int)", "outer()")
+    wanted = (*(f"work::Queue::{name}" for name in called), "main")
+    assert tuple(map(function_of, frames[: len(wanted)])) == wanted
+    assert frames[0] == "work::Queue::inner(int)+0x0 (worker)"
+    assert not stacked.told
+
+
+def test_a_stack_that_comes_again_has_the_same_key(stacked: Stacked, program: Path) -> None:
+    with running(program) as process:
+        stacked.choose(process.pid)
+        keys = set()
+        for _ in range(3):
+            link = stacked.programs["call_kprobe"].attach_uprobe(program, INNER)
+            keys.add(stacked.event(link, lambda: once(process)).user_stack)
+    assert len(keys) == 1
+    assert keys != {0}
+
+
+def test_a_program_that_is_gone_when_its_stack_is_looked_at(
+    stacked: Stacked, program: Path
+) -> None:
+    with running(program) as process:
+        stacked.choose(process.pid)
+        link = stacked.programs["call_kprobe"].attach_uprobe(program, INNER)
+        event = stacked.event(link, lambda: once(process))
+    frames = stacked.stacks.user(event.user_stack, event.pid)
+    assert len(frames) >= 6
+    assert all(int(frame, 16) for frame in frames)
+    assert len(stacked.told) == 1
+    assert f"process {event.pid}" in stacked.told[0]
+
+
+def test_the_frames_of_the_kernel(tracefs: Path) -> None:
+    with loaded("call_tracepoint") as stacked:
+        stacked.choose(os.getpid())
+        link = stacked.programs["call_tracepoint"].attach_tracepoint(
+            "syscalls", "sys_enter_getppid"
+        )
+        event = stacked.event(link, os.getppid)
+        names = [function_of(frame) for frame in stacked.stacks.kernel(event.kernel_stack)]
+        user = [function_of(frame) for frame in stacked.stacks.user(event.user_stack, event.pid)]
+    if platform.machine() == "x86_64":
+        assert names[-2:] == ["do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+    assert not [name for name in names if name.startswith("[")]
+    assert "getppid" in user[0]
+
+
+def test_a_process_in_namespaces_of_its_own(program: Path, stacked: Stacked) -> None:
+    """Its files are not where ours are, and it has another number."""
+    # The program lies in /tmp as a rule: it is copied before that is covered.
+    script = (
+        f"exec 3< {program}; mount -t tmpfs none /tmp; cat <&3 > /tmp/inside; "
+        "chmod +x /tmp/inside; exec 3<&-; /tmp/inside"
+    )
+    unshare = (need("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with running(*unshare, "sh", "-c", script) as process:
+        once(process)
+        inside = pid_of("inside", process.pid)
+        stacked.choose(inside)
+        path = f"/proc/{inside}/root/tmp/inside"
+        link = stacked.programs["call_kprobe"].attach_uprobe(path, INNER)
+        event = stacked.event(link, lambda: once(process))
+        assert event.host_pid == inside
+        frames = stacked.stacks.user(event.user_stack, event.pid)
+    assert frames[0] == "work::Queue::inner(int)+0x0 (inside)"
+
+
+def test_the_perf_map_of_a_process_in_a_container() -> None:
+    """By its own number, in its own /tmp."""
+    unshare = (need("unshare"), "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    code = f"import os; os.system('mount -t tmpfs none /tmp')\n{JITTED}"
+    with running(*unshare, sys.executable, "-c", code) as process:
+        assert process.stdout is not None
+        own, address = map(int, process.stdout.readline().split())
+        assert own == 1
+        symbols = UserSymbols()
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert symbols.names(int(child), (address + 3,)) == ("made_here+0x3 (JIT)",)
+
+
+def pid_of(name: str, ancestor: int) -> int:
+    """The process of this name below another one."""
+    below = [ancestor]
+    while below:
+        pid = below.pop()
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        below += map(int, children)
+    raise AssertionError(f"no process {name}")
