@@ -93,7 +93,7 @@ def tell(account: Account, function: str, console: Console) -> bool:
             "another probe, or by too many at once."
         )
     if not delivered and not account.lost:
-        console.info(_why_nothing(function, counters))
+        console.info(why_nothing(function, counters))
     unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
     unread = f"{account.unread} not read, " if account.unread else ""
     missed = f"{account.missed} missed"
@@ -161,7 +161,8 @@ class Losses:
         self._cpus.clear()
 
 
-def _why_nothing(function: str, counters: Counters) -> str:
+def why_nothing(function: str, counters: Counters) -> str:
+    """Why a trace has nothing to show. Args: function: that was traced, or how many."""
     were = "were" if " " in function else "was"  # "2 names", "vfs_read vfs_write"
     if counters.seen:
         calls = f"{function} {were} called {counters.seen} times"

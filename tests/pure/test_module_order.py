@@ -147,6 +147,18 @@ ORDER = [
     "cli.reading",
     "cli.probing",
     "cli.trace",
+    "cli.histogram",
+    "cli.by",
+    "cli.tally",
+    "cli.rows",
+    "cli.sums",
+    "cli.report",
+    "cli.tables",
+    "cli.plot",
+    "cli.aggregate_options",
+    "cli.aggregate",
+    "cli.count",
+    "cli.latency",
     "cli.replay",
 ]
 
