@@ -113,6 +113,11 @@ class Shapes:
             self._ids[text] = -len(self._declared)
         return self._ids[text]
 
+    def add(self, text: str, shape: Shape) -> int:
+        """An id for a type of which only this is known; TEXT is how C writes it."""
+        self._declared.append((text, shape))
+        return -len(self._declared)
+
     def _declared_shape(self, text: str) -> Shape:
         text = re.sub(r"\s*\bconst$", "", text)  # of a pointer itself
         if text.endswith("*"):
@@ -189,15 +194,23 @@ class Shapes:
         Raises: NotFoundError: no such function here.
         """
         with self._btf._reading():
-            if self._functions is None:
-                identity = self._btf.find(function, Kind.FUNC).id
-            elif function in self._functions:
-                identity = self._functions[function]
-            else:
-                raise NotFoundError(f"find func {function}", None, f"{self._btf.source} has none")
-            raw = self._btf._raw(self._btf._raw(identity).size_or_type)
+            raw = self._btf._raw(self._prototype(function))
             words = words_at(raw.data, 2 * raw.vlen)
             return [(self._btf._name(name), kind) for name, kind in zip(words[::2], words[1::2])]
+
+    def returned(self, function: str) -> int:
+        """The type of what a function returns; 0: void. Raises: as parameters()."""
+        with self._btf._reading():
+            return self._btf._raw(self._prototype(function)).size_or_type
+
+    def _prototype(self, function: str) -> int:
+        if self._functions is None:
+            identity = self._btf.find(function, Kind.FUNC).id
+        elif function in self._functions:
+            identity = self._functions[function]
+        else:
+            raise NotFoundError(f"find func {function}", None, f"{self._btf.source} has none")
+        return self._btf._raw(identity).size_or_type
 
     def members(self, shape: Shape) -> list[ShapeMember]:
         """The members of a struct or union as they are declared; of others none."""

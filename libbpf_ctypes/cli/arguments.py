@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._btf import Kind
@@ -12,13 +13,20 @@ from .formats import ShownArgument as ShownArgument
 from .formats import format_value as format_value
 from .places import Place
 from .scope import KernelTypes, MissingArgument, Scope, scope_of
-from .specs import default_format, plain_format, read_spec
+from .specs import (
+    NEGATIVE,
+    RETURNED,
+    default_format,
+    failure_of,
+    plain_format,
+    read_spec,
+)
 from .text import escape
+from .tracepoints import Probed, Tracepoint
 from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..btf import Btf
-    from .functions import Function
 
 
 class Arguments(NamedTuple):
@@ -28,7 +36,8 @@ class Arguments(NamedTuple):
         shown: in order.
         fetches: of the values, in their order.
         left_out: names that found no room, or cannot be read.
-        failed, failed_shift: of struct function: which return values tell of an error.
+        failed: of a return: how its value tells of an error, see specs.failure_of().
+        failed_shift: of specs.NEGATIVE: 64 less the value's bits.
     """
 
     shown: tuple[ShownArgument, ...]
@@ -145,7 +154,7 @@ class _Shower:
 
 
 def arguments_of(
-    function: Function,
+    function: Probed,
     btf: Btf | Shapes | None,
     *,
     all_of: bool = False,
@@ -153,6 +162,9 @@ def arguments_of(
     values: int = MAX_VALUES,
     texts: int = MAX_TEXTS,
     raw: bool = False,
+    returns: bool = False,
+    ret: str = "",
+    first: bool = True,
 ) -> Arguments:
     """What is shown of a function's calls.
 
@@ -160,39 +172,53 @@ def arguments_of(
         btf: the kernel's types, or those of the function's module; None: there are none.
         all_of: all its arguments (--args).
         specs: these (--arg NAME[.member][:FORMAT]); with all_of behind all of them, but
-            an argument itself in its place. Neither: the first argument.
+            an argument itself in its place. Neither: the first argument; all fields of a
+            tracepoint.
         values, texts: room in an event.
         raw: what lies in a register as an unsigned number, whatever its type.
+        returns: the return value comes first, named "ret", if there is one.
+        ret: its format; "": by its type.
+        first: show the first argument where nothing is asked for.
 
     Raises: UsageError: a spec that cannot be met; MissingArgument: by this function.
     """
     scope = scope_of(function, btf)
     shower = _Shower(scope, values, texts, raw)
-    asked = [read_spec(spec, scope) for spec in specs]
-    if all_of:
+    asked = [read_spec(spec, scope, returns=returns) for spec in specs]
+    failed = failed_shift = 0
+    if returns and scope.returned is not None:
+        failed = failure_of(scope.returned, scope)
+        failed_shift = 64 - 8 * scope.returned.shape.size if failed == NEGATIVE else 0
+        if all(name != RETURNED for name, _place, _form in asked):
+            spec = f"{RETURNED}:{ret}" if ret else RETURNED
+            shower.add(*read_spec(spec, scope, returns=True))
+    if all_of or (first and not specs and isinstance(function, Tracepoint)):
         names = {parameter.name for parameter in scope.parameters}
         own = {name: form for name, _place, form in asked if name in names}
         asked = [one for one in asked if one[0] not in names]
         shower.reserve(asked)
         shower.add_all(own)
         shower.release(asked)
-    elif not specs:
+    elif first and not specs:
         shower.add_first()
     for name, place, form in asked:
         try:
             shower.add(name, place, form)
         except ValueError as error:
             raise UsageError(f"--arg {name}: {scope.label}: {error}") from None
-    return Arguments(tuple(shower.shown), tuple(shower.fetches), tuple(shower.left_out))
+    shown, fetches = tuple(shower.shown), tuple(shower.fetches)
+    return Arguments(shown, fetches, tuple(shower.left_out), failed, failed_shift)
 
 
 def arguments_of_all(
-    functions: list[Function],
+    functions: Sequence[Probed],
     types: KernelTypes,
     *,
     all_of: bool = False,
     specs: list[str] | tuple[str, ...] = (),
     raw: bool = False,
+    returns: bool = False,
+    ret: str = "",
 ) -> list[Arguments]:
     """What is shown of the calls of each function of a trace.
 
@@ -208,16 +234,24 @@ def arguments_of_all(
         scope = scope_of(function, shapes)
         for spec in specs:
             try:
-                read_spec(spec, scope)
+                read_spec(spec, scope, returns=returns)
             except MissingArgument as error:
                 refused.setdefault(spec, error)
             else:
                 meant.append(spec)
         met |= set(meant)
-        if specs and not meant and not all_of:
-            found.append(Arguments((), ()))
-        else:
-            found.append(arguments_of(function, shapes, all_of=all_of, specs=meant, raw=raw))
+        found.append(
+            arguments_of(
+                function,
+                shapes,
+                all_of=all_of,
+                specs=meant,
+                raw=raw,
+                returns=returns,
+                ret=ret,
+                first=not specs,
+            )
+        )
     for spec in specs:
         if spec in refused and spec not in met:
             raise refused[spec]

@@ -9,8 +9,9 @@ import re
 import select
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple, cast
 
 from .. import kernel
 from ..errors import BpfError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..program import Program
     from .console import Console
     from .functions import Function
+    from .tracepoints import Probed, Tracepoint
+    from .user_functions import UserFunction
 
 #: Since this version the kernel counts the calls that its probes missed.
 #: Source: "missed" in struct bpf_link_info, trace_call_bpf(); Linux 6.7.
@@ -43,7 +46,10 @@ _logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], object]
 
 
-_Refused = tuple["Function", BpfError]
+_Refused = tuple["Probed", BpfError]
+#: _Programs, and whether they go to the return; and what they are attached by.
+_Programs = list[tuple["Program", bool]]
+_Links = list[tuple["Program", "Link", bool]]
 
 
 class Plan(NamedTuple):
@@ -53,26 +59,43 @@ class Plan(NamedTuple):
         functions: all; the place in this list is the cookie of each.
         multi: the places of those that one link of type kprobe.multi takes.
         single: of those that get a probe each.
+        returns: of their returns as well as of their calls.
     """
 
-    functions: list[Function]
+    functions: Sequence[Probed]
     multi: list[int]
     single: list[int]
+    returns: bool = False
 
     @property
     def method(self) -> str:
-        """In words: ``kprobe.multi``, ``kprobe``, or both."""
-        used = [("kprobe.multi", self.multi), ("kprobe", self.single)]
-        return " and ".join(name for name, places in used if places)
+        """In words: ``kprobe.multi``, ``kprobe``, or both; ``uprobe``; ``tracepoint``."""
+        used = [("kprobe.multi", self.multi), (self.functions[0].probe, self.single)]
+        return " and ".join(self.word(name) for name, places in used if places)
+
+    def word(self, method: str) -> str:
+        """A method's name; of returns it is another."""
+        return method.replace("probe", "retprobe") if self.returns else method
 
     @property
     def descriptors(self) -> int:
         """How many files the probes keep open."""
-        return len(self.single) * _DESCRIPTORS + bool(self.multi)
+        times = 2 if self.returns else 1
+        return times * (len(self.single) * _DESCRIPTORS + bool(self.multi))
 
 
-def plan(functions: list[Function]) -> Plan:
-    """How to attach to these: by kprobe.multi where several can be, on a kernel that has it."""
+def plan(functions: Sequence[Probed], *, returns: bool = False) -> Plan:
+    """How to attach to these: by kprobe.multi where several can be, on a kernel that has it.
+
+    Args: returns: as in Plan.
+    """
+    if functions[0].probe != "kprobe":
+        return Plan(functions, [], list(range(len(functions))), returns)
+    wanted = _plan_kprobes(cast("Sequence[Function]", functions))
+    return wanted._replace(returns=returns)
+
+
+def _plan_kprobes(functions: Sequence[Function]) -> Plan:
     from .. import features
 
     places = range(len(functions))
@@ -94,7 +117,7 @@ def counts_missed() -> bool:
 
 
 class Attached:
-    """Programs attached to functions; close() detaches them from all.
+    """_Programs attached to functions; close() detaches them from all.
 
     Attributes:
         method: "kprobe.multi", "kprobe", or both.
@@ -114,6 +137,7 @@ class Attached:
         self.count += count
         if program not in self._programs:
             self._programs.append(program)
+        if method not in self.method.split(" and "):
             self.method += f" and {method}" if self.method else method
 
     def missed(self) -> int | None:
@@ -177,9 +201,10 @@ def attach(
 
     Args:
         obj: loaded, with the programs that the plan needs.
-        entry, exit: what the programs of the calls' beginning and of their returns are called,
-            before ``_kprobe`` and ``_kprobe_multi``; exit "": none is wanted.
-        pid: of functions of programs: the only process; -1: all.
+        entry, exit: what the names of the programs at the calls and at their returns begin
+            with: NAME_kprobe, for uprobes, too; NAME_kprobe_multi; NAME_tracepoint. "": none.
+            Those at returns are attached before the others: what begins is seen to end.
+        pid: functions of programs are probed in this process alone; -1: in all.
         progress: is told of each single probe.
         should_stop: is asked before each; the rest is left out then.
 
@@ -189,21 +214,15 @@ def attach(
     """
     attached = Attached()
     refused: list[_Refused] = []
+    names = [(name, name == exit) for name in (exit, entry) if name]
     try:
-        # Returns first: what has begun is to be met again.
-        for kind, returns in ((exit, True), (entry, False)):
-            if kind:
-                left_out = {function for function, _error in refused}
-                multi = _without(wanted, wanted.multi, left_out)
-                single = _without(wanted, wanted.single, left_out)
-                if multi:
-                    program = obj.programs[f"{kind}_kprobe_multi"]
-                    _attach_multi(attached, program, wanted, multi, refused, returns)
-                if single:
-                    program = obj.programs[f"{kind}_kprobe"]
-                    _attach_singly(
-                        attached, program, wanted, single, refused, progress, should_stop, returns
-                    )
+        if wanted.multi:
+            programs = [(obj.programs[f"{name}_kprobe_multi"], at) for name, at in names]
+            _attach_multi(attached, programs, wanted, wanted.multi, refused)
+        if wanted.single:
+            kind = "tracepoint" if wanted.functions[0].probe == "tracepoint" else "kprobe"
+            programs = [(obj.programs[f"{name}_{kind}"], at) for name, at in names]
+            _attach_singly(attached, programs, wanted, pid, refused, progress, should_stop)
         if refused and (not attached.count or len(refused) > _REFUSED_MAX):
             raise refused[0][1]
     except BaseException:
@@ -216,26 +235,25 @@ def attach(
     return attached
 
 
-def _without(wanted: Plan, places: list[int], left_out: set[Function]) -> list[int]:
-    """The places of functions that are not left out."""
-    return [place for place in places if wanted.functions[place] not in left_out]
-
-
 def _attach_multi(
     attached: Attached,
-    program: Program,
+    programs: _Programs,
     wanted: Plan,
     places: list[int],
     refused: list[_Refused],
-    returns: bool,
 ) -> None:
     """By one link; by several, without those that the kernel refuses, where it refuses some."""
-    functions = [wanted.functions[place] for place in places]
+    functions = [cast("Function", wanted.functions[place]) for place in places]
     names: list[int] | list[str] = [each.address for each in functions]
     if not all(names):  # hidden
         names = [each.symbol for each in functions]
     try:
-        link = program.attach_kprobe_multi(names, cookie=places, retprobe=returns)
+        links = _attach_each(
+            programs,
+            lambda program, is_return: program.attach_kprobe_multi(
+                names, cookie=places, retprobe=is_return
+            ),
+        )
     except BpfError as error:
         # It does not say which one.
         if error.errno not in _OF_LIST or len(refused) > _REFUSED_MAX:
@@ -244,49 +262,82 @@ def _attach_multi(
             refused.append((functions[0], error))
             return
         half = len(places) // 2
-        _attach_multi(attached, program, wanted, places[:half], refused, returns)
-        _attach_multi(attached, program, wanted, places[half:], refused, returns)
+        _attach_multi(attached, programs, wanted, places[:half], refused)
+        _attach_multi(attached, programs, wanted, places[half:], refused)
     else:
-        attached.add(program, link, "kprobe.multi", 0 if returns else len(places))
+        for program, link, is_return in links:
+            count = 0 if is_return else len(places)
+            attached.add(program, link, wanted.word("kprobe.multi"), count)
+
+
+def _attach_each(programs: _Programs, attach_one: Callable[[Program, bool], Link]) -> _Links:
+    """_Links of all of the programs, or of none."""
+    links: _Links = []
+    try:
+        for program, is_return in programs:
+            links.append((program, attach_one(program, is_return), is_return))
+    except BaseException:
+        for _program, link, _is_return in links:
+            link.close()
+        raise
+    return links
 
 
 def _attach_singly(
     attached: Attached,
-    program: Program,
+    programs: _Programs,
     wanted: Plan,
-    places: list[int],
+    pid: int,
     refused: list[_Refused],
     progress: Progress | None,
     should_stop: Callable[[], bool],
-    returns: bool,
 ) -> None:
-    _allow_descriptors(len(places))
-    for done, place in enumerate(places):
+    _allow_descriptors(len(wanted.single) * len(programs))
+    for done, place in enumerate(wanted.single):
         if should_stop():
             return
         if progress is not None:
-            progress(done, len(places))
+            progress(done, len(wanted.single))
         function = wanted.functions[place]
         try:
-            link = _attach_one(program, function, place, returns)
+            links = _attach_each(programs, _attacher(function, place, pid))
         except BpfError as error:
             if error.errno not in _OF_ONE or len(wanted.functions) == 1:
                 raise
             refused.append((function, error))
         else:
-            attached.add(program, link, "kprobe", 0 if returns else 1)
+            for program, link, is_return in links:
+                attached.add(program, link, wanted.word(function.probe), int(not is_return))
     if progress is not None:
-        progress(len(places), len(places))
+        progress(len(wanted.single), len(wanted.single))
 
 
-def _attach_one(program: Program, function: Function, cookie: int, returns: bool) -> Link:
+def _attacher(probed: Probed, cookie: int, pid: int) -> Callable[[Program, bool], Link]:
+    """A function that attaches a program, at the call or at its return."""
+    if probed.probe == "uprobe":
+        place = cast("UserFunction", probed)
+        return lambda program, is_return: program.attach_uprobe(
+            place.path, offset=place.offset, pid=pid, retprobe=is_return, cookie=cookie
+        )
+    if probed.probe == "tracepoint":
+        point = cast("Tracepoint", probed)
+        return lambda program, _is_return: program.attach_tracepoint(
+            point.category, point.name, cookie=cookie
+        )
+    function = cast("Function", probed)
+    return lambda program, is_return: _attach_kprobe(program, function, cookie, is_return)
+
+
+def _attach_kprobe(program: Program, function: Function, cookie: int, is_return: bool) -> Link:
     """A probe of its own; by address where the name is not enough."""
     name = f"{function.module}:{function.symbol}" if function.module else function.symbol
     if not function.address or not (function.ambiguous or function.offset):
-        return program.attach_kprobe(name, offset=function.offset, cookie=cookie, retprobe=returns)
+        return program.attach_kprobe(
+            name, offset=function.offset, cookie=cookie, retprobe=is_return
+        )
     try:
         address = function.address + function.offset
-        return program.attach_kprobe(address, cookie=cookie, retprobe=returns)
+        return program.attach_kprobe(address, cookie=cookie, retprobe=is_return)
     except BpfError as error:
         operation = f"attach kprobe to {function.label}"
         hint = kernel.kprobe_hint(error, name)

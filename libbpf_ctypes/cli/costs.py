@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .functions import Finder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .attaching import Plan
     from .functions import Function
 
 
 def costs(wanted: Plan) -> list[str]:
     """How the kernel gets to the program at each function, in words: what a call costs."""
+    kind = wanted.functions[0].probe
+    if kind == "tracepoint":
+        return ["tracepoint, by a call that is always there"] * len(wanted.functions)
+    if kind == "uprobe":
+        how = "uprobe, by a breakpoint, which costs an exception"
+        if wanted.returns:
+            how = f"{how}, and one more at the return"
+        return [how] * len(wanted.functions)
+    found = _kprobes(wanted)
+    return [f"{each}, and as much at the return" for each in found] if wanted.returns else found
+
+
+def _kprobes(wanted: Plan) -> list[str]:
     finder = Finder()
     by_ftrace = bool(finder.kallsyms.find("kprobe_ftrace_handler"))
     breakpoint = "kprobe, by a breakpoint, which costs an exception" + _jump()
@@ -27,7 +42,8 @@ def costs(wanted: Plan) -> list[str]:
         seen = by_ftrace and finder.with_ftrace(function).ftraceable
         return "kprobe, by ftrace" if seen else breakpoint
 
-    return [cost(place, function) for place, function in enumerate(wanted.functions)]
+    functions = cast("Sequence[Function]", wanted.functions)
+    return [cost(place, function) for place, function in enumerate(functions)]
 
 
 def _jump() -> str:

@@ -23,7 +23,7 @@ from .text import escape
 # elf(5)
 _MAGIC = b"\x7fELF"
 _PT_LOAD, _PT_NOTE = 1, 4
-_SHT_SYMTAB, _SHT_PROGBITS, _SHT_DYNSYM = 2, 1, 11
+_SHT_SYMTAB, _SHT_PROGBITS, _SHT_DYNSYM, _SHT_GNU_VERSYM = 2, 1, 11, 0x6FFFFFFF
 _NT_GNU_BUILD_ID = 3
 
 _MOST_HEADERS = 1 << 16
@@ -98,11 +98,18 @@ class ElfSymbols:
         self._segments = list(self._program_headers(file, head))
         sections = list(self._sections(file, head))
         self._tables = list(self._symbol_tables(file, sections, _SHT_SYMTAB))
+        self._stripped = list[Section]()
         if not any(map(len, self._tables)):
             self._tables = list(self._symbol_tables(file, sections, _SHT_DYNSYM))
-            for add in (self._add_debug_file, self._add_debug_data):
-                with contextlib.suppress(ImportError, *_DAMAGE):
-                    add(file, sections)
+            self._stripped = sections
+
+    def _complete(self) -> list[Table]:
+        """All tables: of a stripped file those that lie elsewhere, too, which takes a while."""
+        sections, self._stripped = self._stripped, []
+        for add in (self._add_debug_file, self._add_debug_data) if sections else ():
+            with contextlib.suppress(ImportError, *_DAMAGE):
+                add(self._files[0], sections)
+        return self._tables
 
     def _program_headers(self, file: BinaryIO, head: bytes) -> Iterator[_Segment]:
         if self.is_64:
@@ -136,9 +143,13 @@ class ElfSymbols:
             yield Section(name, kind, offset, length, link)
 
     def _symbol_tables(self, file: BinaryIO, sections: list[Section], kind: int) -> Iterator[Table]:
-        for section in sections:
+        for place, section in enumerate(sections):
             if section.type == kind and section.link < len(sections):
-                yield Table(file, section, sections[section.link], self.is_64)
+                versions = (
+                    each for each in sections if each.type == _SHT_GNU_VERSYM and each.link == place
+                )
+                strings = sections[section.link]
+                yield Table(file, section, strings, self.is_64, next(versions, None))
 
     def _add_debug_data(self, file: BinaryIO, sections: list[Section]) -> None:
         """The symbols that Fedora and its kin leave in stripped files, packed."""
@@ -208,10 +219,13 @@ class ElfSymbols:
         address = self.address_of(offset)
         if address is None:
             return None
-        found = [each for table in self._tables if (each := table.at(address))]
+        found = [each for table in self._complete() if (each := table.at(address))]
         return min(found, key=lambda each: each[1], default=None)
 
-    def functions(self) -> Iterator[ElfFunction]:
-        """All functions, by their addresses; one of several names comes by each of them."""
-        for table in self._tables:
+    def functions(self, *, own: bool = False) -> Iterator[ElfFunction]:
+        """All functions, by their addresses; one of several names comes by each of them.
+
+        Args: own: only those that the file itself names.
+        """
+        for table in self._tables if own else self._complete():
             yield from table.functions()

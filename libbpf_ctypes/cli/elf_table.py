@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple
 # elf(5)
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _STB_LOCAL = 0
+_HIDDEN = 0x8000  # of a version: it is not the one that programs are linked with today
+_OLD = 1 << 40
 
 _MOST_SYMBOLS = 1 << 23
 _LONGEST_NAME = 4096
@@ -31,11 +33,15 @@ class ElfFunction(NamedTuple):
         name: as the linker knows it, without a version.
         address: its virtual address in the file.
         size: bytes; 0: not told.
+        is_ifunc: it is no function yet: the code that chooses one when a program starts.
+        is_old: kept for programs that were linked with an older version of the library.
     """
 
     name: str
     address: int
     size: int
+    is_ifunc: bool = False
+    is_old: bool = False
 
 
 class Section(NamedTuple):
@@ -55,28 +61,41 @@ class Table:
         file: stays open for the names.
         symbols, strings: the sections.
         is_64: whether the file is of ELFCLASS64.
+        versions: the section of the symbols' versions, if there is one.
 
     Raises: OSError, ValueError, OverflowError, struct.error: it is damaged.
     """
 
-    def __init__(self, file: BinaryIO, symbols: Section, strings: Section, is_64: bool) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        symbols: Section,
+        strings: Section,
+        is_64: bool,
+        versions: Section | None = None,
+    ) -> None:
         self._file = file
         self._strings = strings
         entry = 24 if is_64 else 16
         values, sizes = array("Q"), array("Q")
-        names = array("Q")  # and the binding, in the bits from 32
+        names = array("Q")  # and the type and binding, in the bits from 32, and _OLD
+        of_version = array("H", b"" if versions is None else _versions(file, versions))
         end = symbols.offset + min(symbols.size, entry * _MOST_SYMBOLS)
         for start in range(symbols.offset, end, entry * _CHUNK):
             data = pread(file, start, min(entry * _CHUNK, end - start))
             if not data:  # the table is longer than the file
                 break
             data = data[: len(data) // entry * entry]
-            for name, info, section, value, size in _symbols(data, is_64):
+            first = (start - symbols.offset) // entry
+            for place, (name, info, section, value, size) in enumerate(
+                _symbols(data, is_64), first
+            ):
                 # Section 0: it is another file's.
                 if info & 15 in (_STT_FUNC, _STT_GNU_IFUNC) and section and value:
                     values.append(value)
                     sizes.append(size)
-                    names.append(name | info >> 4 << 32)
+                    old = place < len(of_version) and of_version[place] & _HIDDEN
+                    names.append(name | info << 32 | (_OLD if old else 0))
         order = sorted(range(len(values)), key=values.__getitem__)
         self._values = array("Q", (values[i] for i in order))
         self._sizes = array("Q", (sizes[i] for i in order))
@@ -107,7 +126,7 @@ class Table:
     def _candidate(self, place: int) -> tuple[int, bool, int, str]:
         """The name of a symbol, behind what makes it better than another of its address."""
         name = self._name(place)
-        return rank(name, is_local=self._names[place] >> 32 == _STB_LOCAL)
+        return rank(name, is_local=self._names[place] >> 36 & 15 == _STB_LOCAL)
 
     def _name(self, place: int) -> str:
         offset = self._names[place] & 0xFFFFFFFF
@@ -125,8 +144,19 @@ class Table:
         strings = pread(self._file, self._strings.offset, min(self._strings.size, 1 << 30))
         for value, size, name in zip(self._values, self._sizes, self._names):
             start = name & 0xFFFFFFFF
-            raw = strings[start : strings.find(b"\0", start)].partition(b"@")[0]
-            yield ElfFunction(raw.decode("utf-8", "surrogateescape"), value, size)
+            raw, _, version = strings[start : strings.find(b"\0", start)].partition(b"@")
+            yield ElfFunction(
+                raw.decode("utf-8", "surrogateescape"),
+                value,
+                size,
+                name >> 32 & 15 == _STT_GNU_IFUNC,
+                bool(name & _OLD) or (version != b"" and version[:1] != b"@"),
+            )
+
+
+def _versions(file: BinaryIO, section: Section) -> bytes:
+    size = min(section.size, 2 * _MOST_SYMBOLS)
+    return pread(file, section.offset, size - size % 2)
 
 
 def rank(name: str, *, is_local: bool) -> tuple[int, bool, int, str]:

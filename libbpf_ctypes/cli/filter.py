@@ -33,7 +33,7 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..btf import Btf
-    from .functions import Function
+    from .tracepoints import Probed
 
 MAX_COMPARISONS = 4
 _MAX_DEPTH = 50
@@ -68,7 +68,7 @@ class Filter(NamedTuple):
 
 
 def compile_filter(
-    text: str, function: Function, btf: Btf | Shapes | None, patterns: tuple[Pattern, ...] = ()
+    text: str, function: Probed, btf: Btf | Shapes | None, patterns: tuple[Pattern, ...] = ()
 ) -> Filter:
     """A filter for a function's calls.
 

@@ -6,6 +6,7 @@ recorded is so where it is replayed, whatever that machine's numbers are.
 
 from __future__ import annotations
 
+import errno
 from typing import Any, NamedTuple
 
 from .fetches import TEXT_SIZE
@@ -13,8 +14,36 @@ from .text import escape
 
 #: How what has no name is written.
 DECIMAL, HEXADECIMAL, OCTAL, BOOLEAN, POINTER, TEXT = range(6)
+#: A decimal number, and a pointer, that may be an error of the kernel: -ENOENT.
+ERROR, ERROR_POINTER = 6, 7
 
+_POINTERS, _ERRORS = (POINTER, ERROR_POINTER), (ERROR, ERROR_POINTER)
 _ALL = 2**64 - 1
+
+#: Errors that the kernel keeps to itself, or that Python calls by another name.
+_KERNELS_ERRORS = {
+    35: "EDEADLK",
+    95: "EOPNOTSUPP",
+    512: "ERESTARTSYS",
+    513: "ERESTARTNOINTR",
+    514: "ERESTARTNOHAND",
+    515: "ENOIOCTLCMD",
+    516: "ERESTART_RESTARTBLOCK",
+    517: "EPROBE_DEFER",
+    518: "EOPENSTALE",
+    519: "ENOPARAM",
+    521: "EBADHANDLE",
+    522: "ENOTSYNC",
+    523: "EBADCOOKIE",
+    524: "ENOTSUPP",
+    525: "ETOOSMALL",
+    526: "ESERVERFAULT",
+    527: "EBADTYPE",
+    528: "EJUKEBOX",
+    529: "EIOCBQUEUED",
+    530: "ERECALLCONFLICT",
+    531: "ENOGRACE",
+}
 
 #: A name, and when it holds: number & mask == value.
 Name = tuple[int, int, str]
@@ -24,7 +53,7 @@ class Format(NamedTuple):
     """How a value is printed.
 
     Attributes:
-        base: DECIMAL to TEXT.
+        base: DECIMAL to ERROR_POINTER.
         size: bytes of the value.
         signed: of an integer.
         names: (mask, value, name), in the order they are tried; a name that holds is
@@ -43,15 +72,19 @@ class Format(NamedTuple):
         number = self.signed_value(value)
         if self.base == BOOLEAN:
             return bool(number)
-        return hex(number & _ALL) if self.base == POINTER else number
+        return hex(number & _ALL) if self.base in _POINTERS else number
 
     def words(self, value: int) -> str:
         """A value of the event as a line has it."""
         number = self.signed_value(value)
         if self.base == BOOLEAN:
             return "true" if number else "false"
-        if self.base == POINTER and not number:
+        if self.base in _POINTERS and not number:
             return "NULL"
+        if self.base in _ERRORS:
+            error = error_name((1 << 8 * self.size) - (number & self._bits))
+            if error:
+                return f"-{error}"
         if not self.names:
             return self._plain(number)
         bits, found, done = number & self._bits, [], 0
@@ -77,11 +110,16 @@ class Format(NamedTuple):
         return (value ^ sign) - sign if self.signed else value
 
     def _plain(self, number: int) -> str:
-        if self.base in (HEXADECIMAL, POINTER):
+        if self.base in (HEXADECIMAL, *_POINTERS):
             return hex(number & self._bits)
         if self.base == OCTAL:
             return f"0{number & self._bits:o}" if number else "0"
         return str(number)
+
+
+def error_name(number: int) -> str:
+    """The name of an error, from its positive number; "": there is none."""
+    return _KERNELS_ERRORS.get(number) or errno.errorcode.get(number, "")
 
 
 def named(constants: tuple[tuple[str, int], ...], size: int) -> tuple[Name, ...]:

@@ -22,7 +22,7 @@ _WRAPPERS = {
     "s390x": "__s390x_sys_",
 }
 #: What the compiler appends to the name of a function that it changed.
-_VARIANT = r"(?:\.(?:isra|constprop|part|llvm)(?:\.[0-9]+)?)+"
+VARIANT = r"(?:\.(?:isra|constprop|part|llvm)(?:\.[0-9]+)?)+"
 #: How many are listed where a name stands for more.
 _LISTED = 12
 #: What goes in a module's place: a system call's name is meant, the kernel itself.
@@ -59,6 +59,11 @@ class Function(NamedTuple):
     label: str
     ambiguous: bool
     ftraceable: bool
+
+    @property
+    def probe(self) -> str:
+        """By what it is traced."""
+        return "kprobe"
 
 
 class Word(NamedTuple):
@@ -132,7 +137,7 @@ def parse_address(text: str | None) -> int:
     return int(text, 16)
 
 
-def _regex(glob: str) -> str:
+def glob_regex(glob: str) -> str:
     """A pattern with ``*``, ``?``, ``[a-z]`` as a regular expression. Raises: UsageError."""
     made = ""
     for part in re.findall(r"\[!?(?:\w-\w|[\w.])+\]|.", glob):
@@ -175,9 +180,9 @@ class Finder:
         Args: variants: those that the compiler made of the function, too.
         Raises: UsageError; BpfError: there is none.
         """
-        pattern = _regex(word.name) if word.is_glob else ""
+        pattern = glob_regex(word.name) if word.is_glob else ""
         if variants and not word.is_glob:
-            pattern = re.escape(word.name) + f"(?:{_VARIANT})?"
+            pattern = re.escape(word.name) + f"(?:{VARIANT})?"
         found: list[Function] = []
         if word.module != SYSCALL:
             found = self._look_up("", word.name, pattern, word.module)
@@ -293,7 +298,7 @@ class Finder:
             hint = hint if "not loaded" in hint else "/proc/kallsyms lists what there is."
             return BpfError(operation, errno.ENOENT, "no function's name matches", hint=hint)
         name = re.escape(word.name)
-        variants = [] if word.module == SYSCALL else self.search(name + _VARIANT, word.module)
+        variants = [] if word.module == SYSCALL else self.search(name + VARIANT, word.module)
         if variants:
             names = ", ".join(each.label for each in variants[:_LISTED])
             hint = f"The compiler made of it: {names}. Name one of them, or take all with --all."

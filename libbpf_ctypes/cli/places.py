@@ -12,7 +12,7 @@ from .fetches import CURRENT_TASK, MAX_STEPS, STACK_POINTER, Fetch
 from .text import escape
 
 _POINTER = 8
-_SCALARS = (Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.PTR)
+SCALARS = (Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.PTR)
 _STRUCTS = (Kind.STRUCT, Kind.UNION)
 _EXPRESSION = re.compile(r"(\*?)([A-Za-z_]\w*)((?:(?:\.|->)[A-Za-z_]\w*|\[\d{1,9}\])*)")
 _STEP = re.compile(r"(?:\.|->)(\w+)|\[(\d+)\]")
@@ -41,6 +41,8 @@ class Place(NamedTuple):
             the registers from SOURCE on.
         bit, bits: of a bit-field: where in the byte it begins, and its width.
         owner, member: the struct's name and its own in it, "" of an argument.
+        behind: of a text that lies behind a tracepoint's fields: what its offset, which is
+            here, is counted from; -1: the value itself is here.
     """
 
     shape: Shape
@@ -53,6 +55,7 @@ class Place(NamedTuple):
     bits: int = 0
     owner: str = ""
     member: str = ""
+    behind: int = -1
 
     def pointer(self) -> tuple[int, tuple[int, ...]]:
         """Source and reads of what this pointer points to."""
@@ -62,6 +65,8 @@ class Place(NamedTuple):
 
     def fetch(self) -> Fetch:
         """How the number is got that lies here. Raises: ValueError: it cannot be."""
+        if self.behind >= 0:
+            raise ValueError("it lies behind the record, where only texts are read")
         width = self.bits or 8 * self.shape.size
         start = 8 * self.offset + self.bit
         if not self.in_memory:
@@ -77,6 +82,9 @@ class Place(NamedTuple):
 
     def text_fetch(self, text: int) -> Fetch:
         """How the text is got that lies here, or that this points to. Raises: ValueError."""
+        if self.behind >= 0:
+            places = (self.offset, self.behind)
+            return Fetch(self.source, 1, 4, text, offsets=places, in_record=True)
         if self.shape.kind == Kind.PTR:
             source, reads = self.pointer()
             offsets: tuple[int, ...] = (*reads, 0)

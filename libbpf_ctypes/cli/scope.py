@@ -1,4 +1,4 @@
-"""What is known of a traced function's parameters, and where they are at its call."""
+"""What is known of what is traced: parameters and where they are, fields, the return value."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from .._btf import Kind
 from .._shapes import Shapes
 from .._syscalls import OTHERS, SYSCALLS
 from ..errors import BpfError
-from .places import Parameter, Place, is_character, machine, place_parameters
+from .fetches import RETURN_VALUE
+from .formats import Name
+from .functions import Function
+from .places import SCALARS, Parameter, Place, is_character, machine, place_parameters
+from .tracepoints import Probed, Tracepoint
 from .usage import UsageError
+from .user_functions import UserFunction
 
 if TYPE_CHECKING:
     from ..btf import Btf
-    from .functions import Function
 
 #: The registers of arguments, by which a place within a function calls them.
 _REGISTERS = {"x86_64": ("di", "si", "dx", "cx", "r8", "r9")}
 _X_REGISTERS = tuple(f"x{number}" for number in range(8))
+
+_REGISTER = 8  # bytes
+
+#: System calls that return an address.
+_MAPPERS = ("brk", "mmap", "mremap", "shmat")
 
 
 class MissingArgument(UsageError):
@@ -27,7 +36,7 @@ class MissingArgument(UsageError):
 
 
 class Scope(NamedTuple):
-    """The parameters of a function, for whoever follows them.
+    """The parameters of a function, or the fields of a tracepoint, for whoever follows them.
 
     Attributes:
         label: the function's.
@@ -35,6 +44,9 @@ class Scope(NamedTuple):
         parameters: with their places; untyped registers where nothing is known.
         typed: whether their types are known.
         shapes: the types.
+        returned: the return value; None: there is none, or it is not in one register.
+        in_kernel: errors are returned as the kernel does: -ENOENT, an ERR_PTR.
+        words: names of values, by the parameter.
     """
 
     label: str
@@ -42,10 +54,13 @@ class Scope(NamedTuple):
     parameters: list[Parameter]
     typed: bool
     shapes: Shapes
+    returned: Place | None = None
+    in_kernel: bool = True
+    words: dict[str, tuple[Name, ...]] = {}  # noqa: RUF012
 
 
-def scope_of(function: Function, btf: Btf | Shapes | None) -> Scope:
-    """A function's parameters.
+def scope_of(function: Probed, btf: Btf | Shapes | None) -> Scope:
+    """A function's parameters, or a tracepoint's fields.
 
     Args: btf: the kernel's types, or those of the function's module; None: there are none.
     Raises: BpfError: damaged.
@@ -55,19 +70,46 @@ def scope_of(function: Function, btf: Btf | Shapes | None) -> Scope:
     names. Without types they are arg0 to arg5.
     """
     shapes = btf if isinstance(btf, Shapes) else Shapes(btf)
-    here = machine()
-    declared = None
-    if not function.offset:
-        declared = _declared(function, shapes, here)
+    if isinstance(function, Tracepoint):
+        return _record_scope(function, shapes)
+    here, in_kernel = machine(), isinstance(function, Function)
+    declared, inside = None, True
+    if isinstance(function, UserFunction):
+        inside = bool(function.inside)
+    elif not function.offset:
+        declared, inside = _declared(function, shapes, here), False
+    returned = _returned(function, shapes)
     if declared is not None:
         places = place_parameters(declared, shapes, here)
-        return Scope(function.label, function.syscall, places, True, shapes)
+        return Scope(function.label, function.syscall, places, True, shapes, returned)
     registers = _REGISTERS.get(here, _X_REGISTERS)
-    if not function.offset:
+    if not inside:
         registers = tuple(f"arg{number}" for number in range(6))
     unknown = shapes.declare("void *")  # that it may be followed
     places = place_parameters([(name, unknown) for name in registers], shapes, here)
-    return Scope(function.label, function.syscall, places, False, shapes)
+    return Scope(function.label, function.syscall, places, False, shapes, returned, in_kernel)
+
+
+def _record_scope(tracepoint: Tracepoint, shapes: Shapes) -> Scope:
+    from .record_places import call_of, place_fields
+
+    fields = place_fields(tracepoint, shapes)
+    call = call_of(tracepoint)
+    return Scope(tracepoint.label, call, fields, True, shapes, words=tracepoint.words)
+
+
+def _returned(function: Function | UserFunction, shapes: Shapes) -> Place | None:
+    """Where the return value is: in the first register, if that has room for it."""
+    kind = shapes.declare("long")
+    if function.syscall:
+        kind = shapes.declare("void *") if function.syscall in _MAPPERS else kind
+    elif isinstance(function, Function) and shapes.has_btf:
+        with contextlib.suppress(BpfError):
+            kind = shapes.returned(function.symbol)
+    shape = shapes.shape(kind) if kind else None
+    if shape is None or not 0 < shape.size <= _REGISTER or shape.kind not in SCALARS:
+        return None
+    return Place(shape, RETURN_VALUE, kind)
 
 
 def _declared(function: Function, shapes: Shapes, here: str) -> list[tuple[str, int]] | None:
@@ -122,9 +164,12 @@ class KernelTypes:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def of(self, function: Function) -> Shapes:
-        """The types that a function's are among; without BTF only those of system calls."""
-        return self.of_module(function.module)
+    def of(self, function: Probed) -> Shapes:
+        """The types that a function's are among; without BTF only those of system calls.
+
+        Of programs nothing is known; but what runs is one of the kernel's tasks: ``current``.
+        """
+        return self.of_module(function.module if isinstance(function, Function) else "")
 
     def of_module(self, module: str) -> Shapes:
         """A module's types, and the kernel's; "": the kernel's own."""
