@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -21,12 +22,13 @@ from .recording_format import (
     Header,
     Lost,
     Samples,
+    Stacks,
 )
 
 _T = TypeVar("_T")
 
 #: What a recording holds.
-Item = Union[Samples, Functions, Lost, Clock, End]
+Item = Union[Samples, Functions, Stacks, Lost, Clock, End]
 
 # Samples are read and written by struct, for its speed: form.SAMPLE and form.CHUNK say the same.
 _SAMPLE = struct.Struct("<II")
@@ -67,14 +69,23 @@ class RecordingWriter:
 
     def add_functions(self, functions: list[dict[str, Any]]) -> None:
         """Writes how the functions of the trace are called and shown, before their samples."""
+        self._write_objects(form.FUNCTIONS, functions)
+
+    def add_stacks(self, stacks: list[dict[str, Any]]) -> None:
+        """Writes stacks, before the samples that have their keys."""
+        self._write_objects(form.STACKS, stacks)
+
+    def _write_objects(self, kind: int, objects: list[dict[str, Any]]) -> None:
         parts: list[str] = []
-        for function in functions:
-            text = json.dumps(function, separators=(",", ":"))
-            if parts and sum(map(len, parts)) + len(text) > _PIECE:
-                self._write(form.FUNCTIONS, f"[{','.join(parts)}]".encode())
-                parts = []
+        size = 0
+        for found in objects:
+            text = json.dumps(found, separators=(",", ":"))
+            if parts and size + len(text) > _PIECE:
+                self._write(kind, f"[{','.join(parts)}]".encode())
+                parts, size = [], 0
             parts.append(text)
-        self._write(form.FUNCTIONS, f"[{','.join(parts)}]".encode())
+            size += len(text)
+        self._write(kind, f"[{','.join(parts)}]".encode())
 
     def add_samples(self, samples: Iterable[tuple[int, bytes]]) -> None:
         """Writes samples: pairs of a CPU's number and the bytes as the kernel handed them out."""
@@ -107,6 +118,7 @@ class RecordingWriter:
         """Writes the end, with the account of the trace."""
         cpus = [{"cpu": cpu, "events": events} for cpu, events in end.refused_cpus]
         more = form.END_MORE.build({**end._asdict(), "refused_cpus": cpus})
+        more += form.END_RETURNS.build(end._asdict())
         self._write(form.END, form.END_PAYLOAD.build(end._asdict()) + more)
 
     def _write(self, kind: int, payload: bytes, before: bytes = b"") -> None:
@@ -121,8 +133,8 @@ class RecordingWriter:
 class RecordingReader:
     """Reads a recording, one chunk at a time: at most form.MAX_PAYLOAD bytes of it are held.
 
-    Iterate over it, once, for its items: Functions, Samples, Lost and Clock, each as
-    it was recorded, and End, the last. Chunks of unknown types are skipped.
+    Iterate over it, once, for its items: Functions, Stacks, Samples, Lost and Clock,
+    each as it was recorded, and End, the last. Chunks of unknown types are skipped.
 
     Args: file: opened for reading bytes; it need not be seekable, and stays the
         caller's. name: for messages.
@@ -226,10 +238,11 @@ class RecordingReader:
             raise self._damage("a chunk's checksum is wrong")
         return kind, payload, _CHUNK.size + length
 
-    def _parse(self, declaration: Any, payload: bytes) -> dict[str, Any]:
+    def _parse(self, declaration: Any, payload: bytes | io.BytesIO) -> dict[str, Any]:
         """The fields; more may follow those that this version knows."""
+        stream = io.BytesIO(payload) if isinstance(payload, bytes) else payload
         try:
-            return dict(declaration.parse(payload))
+            return dict(declaration.parse_stream(stream))
         except (construct.ConstructError, ValueError) as error:
             raise self._damage(f"a chunk's content is not of its type ({error!r})") from None
 
@@ -272,28 +285,32 @@ class RecordingReader:
                 raise self._damage(f"the counters of its end do not add up ({end})")
             return end
         if kind == form.FUNCTIONS:
-            return self._functions(payload)
+            return Functions(self._objects(payload, "functions"))
+        if kind == form.STACKS:
+            return Stacks(self._objects(payload, "stacks"))
         if kind == form.HEADER:
             raise self._damage("it has a second header")
         return None
 
-    def _functions(self, payload: bytes) -> Functions:
+    def _objects(self, payload: bytes, what: str) -> list[dict[str, Any]]:
         try:
-            functions = json.loads(payload)
+            found = json.loads(payload)
         except (ValueError, RecursionError) as error:
-            raise self._damage(f"a chunk of functions is no JSON ({error})") from None
-        if not isinstance(functions, list) or not all(isinstance(f, dict) for f in functions):
-            raise self._damage("a chunk of functions is no list of objects")
-        return Functions(functions)
+            raise self._damage(f"a chunk of {what} is no JSON ({error})") from None
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise self._damage(f"a chunk of {what} is no list of objects")
+        return found
 
     def _end(self, payload: bytes) -> End:
-        found = self._parse(form.END_PAYLOAD, payload)
-        more = payload[form.END_PAYLOAD.sizeof() :]
-        if not more:  # of an older recorder
-            return End(**{name: found[name] for name in End._fields[: -len(End._field_defaults)]})
-        found.update(self._parse(form.END_MORE, more))
-        found["refused_cpus"] = tuple((row.cpu, row.events) for row in found["refused_cpus"])
-        return _make(End, found)
+        stream = io.BytesIO(payload)
+        found: dict[str, Any] = {}
+        for declaration in (form.END_PAYLOAD, form.END_MORE, form.END_RETURNS):
+            found.update(self._parse(declaration, stream))
+            if stream.tell() == len(payload):  # an older recorder knew no more
+                break
+        cpus = found.get("refused_cpus", ())
+        found["refused_cpus"] = tuple((row.cpu, row.events) for row in cpus)
+        return End(**{name: found[name] for name in End._fields if name in found})
 
     def _split(self, payload: bytes) -> list[tuple[int, bytes]]:
         """The samples in a payload, as form.SAMPLES_PAYLOAD declares it."""

@@ -46,7 +46,7 @@ MAX_SAMPLE = 1 << 16
 MAX_FIELDS = 1024
 
 # The types of chunks; a reader skips those it does not know.
-HEADER, SAMPLES, LOST, CLOCK, END, FUNCTIONS = 1, 2, 3, 4, 5, 6
+HEADER, SAMPLES, LOST, CLOCK, END, FUNCTIONS, STACKS = 1, 2, 3, 4, 5, 6, 7
 
 # The kinds of fields of an event.
 INTEGER, FLOAT, BYTES, TEXT = 0, 1, 2, 3
@@ -128,6 +128,14 @@ END_MORE = Struct(
     "refused_cpus" / PrefixedArray(Int32ul, Struct("cpu" / Int32ul, "events" / Int64ul)),
     "beyond" / Int64ul,
 )
+#: What follows in turn; recordings made before there were returns stop before it.
+END_RETURNS = Struct(
+    "begun" / Int64ul,
+    "ended" / Int64ul,
+    "no_room" / Int64ul,
+    "unmatched" / Int64ul,
+    "no_stack" / Int64ul,
+)
 
 
 class Clock(NamedTuple):
@@ -200,6 +208,12 @@ class Functions(NamedTuple):
     functions: list[dict[str, Any]]
 
 
+class Stacks(NamedTuple):
+    """Stacks of the samples that follow: see docs/recording-format.md."""
+
+    stacks: list[dict[str, Any]]
+
+
 class End(NamedTuple):
     """The account at the end of a trace.
 
@@ -208,7 +222,8 @@ class End(NamedTuple):
     ``reader_left``: of the live command's lines; ``drained``: all was read;
     ``unreadable``: of the filtered, those that the filter could not judge;
     ``missed``: by the kernel, -1: unknown; ``refused_cpus``: the refused of each CPU
-    that has any; ``beyond``: events that came after the last that was asked for.
+    that has any; ``beyond``: events that came after the last that was asked for;
+    ``begun`` to ``no_stack``: as in struct counters.
     """
 
     samples: int
@@ -224,6 +239,11 @@ class End(NamedTuple):
     missed: int = -1
     refused_cpus: tuple[tuple[int, int], ...] = ()
     beyond: int = 0
+    begun: int = 0
+    ended: int = 0
+    no_room: int = 0
+    unmatched: int = 0
+    no_stack: int = 0
 
 
 def checksum(offset: int, kind: int, payload: bytes) -> int:

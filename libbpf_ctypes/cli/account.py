@@ -57,13 +57,16 @@ class Account(NamedTuple):
         return (
             complete
             and self.reported <= self.counters.refused
+            and self.counters.ended <= self.counters.begun
             and by_cpu in (0, self.counters.refused)
         )
 
     @property
     def incomplete(self) -> bool:
         """Whether --strict fails: calls are missing, for whatever reason."""
-        return bool(self.lost or self.counters.unreadable or self.missed)
+        counters = self.counters
+        kept = not (counters.unreadable or counters.no_room or counters.no_stack)
+        return not kept or bool(self.lost or self.missed)
 
 
 def tell(account: Account, function: str, console: Console) -> bool:
@@ -92,17 +95,23 @@ def tell(account: Account, function: str, console: Console) -> bool:
             f"{account.missed} calls were missed by the kernel: the function was called within "
             "another probe, or by too many at once."
         )
+    _tell_room(counters, console)
     if not delivered and not account.lost:
         console.info(why_nothing(function, counters))
     unreadable = f"{counters.unreadable} unreadable, " if counters.unreadable else ""
     unread = f"{account.unread} not read, " if account.unread else ""
+    room = f"{counters.no_room} found no room, " if counters.no_room else ""
+    flying = f"{counters.in_flight} not returned, " if counters.in_flight else ""
     missed = f"{account.missed} missed"
     if account.missed is None:
         missed = "missed: not known before Linux 6.7"
     console.info(
         f"{counters.seen} calls seen: {counters.filtered} filtered, {unreadable}{delivered} "
-        f"delivered, {unread}{counters.refused} lost; {missed}"
+        f"delivered, {unread}{room}{flying}{counters.refused} lost; {missed}"
     )
+    before = begun_before(counters)
+    if before:
+        console.info(f"{before} more calls returned that had begun before the trace")
     seconds = account.duration_ns / 1e9
     rate = account.shown / seconds if seconds else 0.0
     if account.beyond:
@@ -111,6 +120,30 @@ def tell(account: Account, function: str, console: Console) -> bool:
         f"{account.shown} events, {account.lost} lost, {seconds:.1f} seconds, {rate:.1f} events/s"
     )
     return account.adds_up
+
+
+def _tell_room(counters: Counters, console: Console) -> None:
+    """Says what the kernel's maps had no room for."""
+    if counters.no_room:
+        console.error(
+            f"{counters.no_room} calls were left out: too many others were under way, or there "
+            "were too many groups to count. Narrow the trace with -p or --filter."
+        )
+    if counters.no_stack:
+        console.error(
+            f"{counters.no_stack} stacks are not shown: there was no room for so many different "
+            "ones. Narrow the trace with -p or --filter."
+        )
+
+
+def begun_before(counters: Counters) -> int:
+    """Returns of calls that had begun before the trace: so many at least.
+
+    What was left out when it began returns without a match, too, if it returns in time.
+    """
+    at_return = counters.ended - counters.sent - counters.refused
+    left_out = counters.filtered - at_return + counters.unreadable + counters.no_room
+    return max(0, counters.unmatched - left_out)
 
 
 def exit_status(account: Account, *, strict: bool) -> int:
@@ -164,6 +197,8 @@ class Losses:
 def why_nothing(function: str, counters: Counters) -> str:
     """Why a trace has nothing to show. Args: function: that was traced, or how many."""
     were = "were" if " " in function else "was"  # "2 names", "vfs_read vfs_write"
+    if counters.in_flight or begun_before(counters):
+        return f"No event: no wanted call of {function} both began and returned within the trace."
     if counters.seen:
         calls = f"{function} {were} called {counters.seen} times"
         return (

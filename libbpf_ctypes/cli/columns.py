@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Callable
 
-from .lines import Arguments, Formatter, label_of, time_format
+from .lines import Arguments, Formatter, Frames, format_took, label_of, time_format
 from .style import width_of
 from .text import Memo, WallClock, escape
 from .usage import UsageError
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from ..events import CallEvent
     from .line_options import LineOptions
     from .origin import Traced
+    from .stacks import Stacks
     from .style import Style
 
 #: Each field's columns on a terminal; what is wider widens them. "time" is wider for a date.
 WIDTHS = {
     "time": 16, "pid": 7, "tid": 7, "host_pid": 8, "host_tid": 8, "ns_pid": 7, "ns_tid": 7,
-    "uid": 5, "gid": 5, "comm": 15, "cpu": 3, "cgroup": 6, "function": 8, "args": 4,
+    "uid": 5, "gid": 5, "comm": 15, "cpu": 3, "cgroup": 6, "function": 8, "took": 12, "args": 4,
 }  # fmt: skip
 #: A cell that is wider does not widen its column, but moves its own line.
 _WIDEST = 32
@@ -44,7 +45,7 @@ def wanted_arguments(fields: Iterable[str]) -> list[str]:
 class Columns(Formatter):
     """One line for each struct call_event: with TABs between, or aligned under a heading.
 
-    Args: functions: of the trace.
+    Args: functions: of the trace. stacks: follow the lines, a frame in each.
     Raises: usage.UsageError: a field that is none, and no argument of any function.
     """
 
@@ -54,10 +55,12 @@ class Columns(Formatter):
         functions: tuple[Traced, ...],
         clock: WallClock,
         style: Style,
+        stacks: Stacks | None = None,
     ) -> None:
         self._options, self._functions = options, functions
         self._clock, self._style = clock, style
         self._arguments = Arguments(functions, raw=options.raw_args)
+        self._frames = None if stacks is None else Frames(stacks)
         self._check(options.fields)
         self._cells = [self._cell(name) for name in options.fields]
         self._widths = [self._width(name) for name in options.fields]
@@ -80,6 +83,11 @@ class Columns(Formatter):
         if name == "time":
             timestamp = time_format(self._options.time, self._clock)
             return lambda event: timestamp(event.timestamp_ns)
+        if name == "took":
+            returns = {place for place, made in enumerate(self._functions) if made.returns}
+            return lambda event: (
+                format_took(event.duration_ns) if event.function in returns else _NONE
+            )
         if name == "comm":
             names = Memo(escape)
             return lambda event: names[event.comm]
@@ -142,14 +150,19 @@ class Columns(Formatter):
         return self._style.heading(self._align(names, [str] * len(names))) + "\n"
 
     def format(self, events: Iterable[CallEvent]) -> str:
-        rows = ([cell(event) for cell in self._cells] for event in events)
+        cells, join, frames = self._cells, self._join, self._frames
+        rows = [f"{join([cell(event) for cell in cells])}\n" for event in events]
+        if frames is not None:
+            rows = [row + frames[frames.key(event)] for row, event in zip(rows, events)]
+        return "".join(rows)
+
+    def _join(self, row: list[str]) -> str:
+        """A line of cells."""
         if self._style.aligned:
-            return "".join(f"{self._align(row, self._colours)}\n" for row in rows)
-        if not self._style.coloured:
-            return "".join("\t".join(row) + "\n" for row in rows)
-        colours = self._colours
-        coloured = ([colour(text) for colour, text in zip(colours, row)] for row in rows)
-        return "".join("\t".join(row) + "\n" for row in coloured)
+            return self._align(row, self._colours)
+        if self._style.coloured:
+            row = [colour(text) for colour, text in zip(self._colours, row)]
+        return "\t".join(row)
 
     def _align(self, row: list[str], colours: list[Callable[[str], str]]) -> str:
         """A line of cells, each padded to the widest before it in its column."""

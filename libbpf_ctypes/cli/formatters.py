@@ -35,9 +35,13 @@ def call_formatter(
     if options.format == "json":
         from .json_lines import JsonLines
 
-        return JsonLines(options, functions, clock, origin)
+        return JsonLines(options, functions, clock, origin, stacks)
+    if options.format == "folded":
+        from .folded import Folded
+
+        return Folded(stacks)
     if options.fields:
         from .columns import Columns
 
-        return Columns(options, functions, clock, style)
-    return CallLines(options, functions, clock, style)
+        return Columns(options, functions, clock, style, stacks)
+    return CallLines(options, functions, clock, style, stacks)

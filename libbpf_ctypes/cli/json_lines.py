@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .account import Account
     from .line_options import LineOptions
     from .origin import Origin, Traced
+    from .stacks import Stacks
 
 #: Losses are told so often at most, by the events' times.
 _LOSS_NS = 10**9
@@ -48,9 +49,12 @@ class JsonLines(Formatter):
         functions: tuple[Traced, ...],
         clock: WallClock,
         origin: Origin,
+        stacks: Stacks | None = None,
     ) -> None:
         self._raw, self._functions = options.raw_args, functions
         self._clock, self._origin = clock, origin
+        self._returns = {place for place, made in enumerate(functions) if made.returns}
+        self._stacks = None if stacks is None else _Stacks(stacks)
         self._heads = Memo(self._head)
         self._processes = Memo(_process)
         self._arguments: dict[int, list[_Argument]] = {}
@@ -63,6 +67,7 @@ class JsonLines(Formatter):
                 "name": _text(function.label),
                 "symbol": _text(function.symbol),
                 "module": _text(function.module),
+                "returns": function.returns,
                 "args": [
                     {"name": name, "type": _text(argument.type)}
                     for name, argument in _by_name(function.arguments)
@@ -119,6 +124,10 @@ class JsonLines(Formatter):
             lost_in_buffer=counters.refused,
             lost_cpus=_by_cpu(dict(account.refused_cpus)),
             missed=account.missed,
+            in_flight=counters.in_flight,
+            unmatched=counters.unmatched,
+            no_room=counters.no_room,
+            no_stack=counters.no_stack,
             duration_ns=account.duration_ns,
             adds_up=account.adds_up,
         )
@@ -138,9 +147,12 @@ class JsonLines(Formatter):
         notes = f',"words":{{{",".join(words)}}}' if words else ""
         if odd:
             notes += _notes(event, arguments)
+        if self._stacks is not None:
+            notes += self._stacks[event.kernel_stack, event.user_stack, event.pid]
+        took = f',"duration_ns":{event.duration_ns}' if event.function in self._returns else ""
         return (
             f'{self._heads[event.function]}{_number(event.cpu)},"timestamp_ns":{ns},'
-            f'"time":"{self._clock.format(ns)}",'
+            f'"time":"{self._clock.format(ns)}"{took},'
             f"{self._processes[event[:2] + event[4:5] + event[7:14]]},"
             f'"args":{{{",".join(fields)}}}{notes}}}\n'
         )
@@ -169,6 +181,20 @@ def _by_name(arguments: tuple[ShownArgument, ...]) -> list[tuple[str, ShownArgum
             key = f"{name}:{number}"
         found[key] = argument
     return list(found.items())
+
+
+class _Stacks(Memo):
+    """The frames of an event's stacks as JSON, by their keys and the process's number."""
+
+    def __init__(self, stacks: Stacks) -> None:
+        def make(key: tuple[int, int, int]) -> str:
+            kernel, user, pid = key
+            found = {"kernel_stack": stacks.kernel(kernel), "user_stack": stacks.user(user, pid)}
+            return "".join(
+                f',"{name}":{json.dumps(frames)}' for name, frames in found.items() if frames
+            )
+
+        super().__init__(make)
 
 
 class _Argument:

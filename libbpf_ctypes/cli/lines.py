@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
+from .origin import RETURN_VALUE
 from .text import Memo, WallClock, escape, format_boot
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .formats import ShownArgument
     from .line_options import LineOptions
     from .origin import Traced
+    from .stacks import Stacks
     from .style import Style
 
 #: On a terminal: columns of "[pid]" at first, of "comm:", of "function:" at most.
@@ -89,7 +91,9 @@ def line_formatter(
 class CallLines(Formatter):
     """One line for each struct call_event: all arguments that are shown, and its time.
 
-    Args: functions: of the trace. Their names are in the lines where there are several.
+    Args:
+        functions: of the trace. Their names are in the lines where there are several.
+        stacks: follow the lines, a frame in each.
     """
 
     def __init__(
@@ -98,11 +102,13 @@ class CallLines(Formatter):
         functions: tuple[Traced, ...],
         clock: WallClock,
         style: Style,
+        stacks: Stacks | None = None,
     ) -> None:
         self._several = len(functions) > 1
         self._callers = _Callers(options, style)
         self._timestamp = time_format(options.time, clock)
-        self._arguments = Arguments(functions, raw=options.raw_args)
+        self._arguments = Arguments(functions, raw=options.raw_args, took=True)
+        self._frames = None if stacks is None else Frames(stacks)
         longest = max((len(escape(function.label)) for function in functions), default=0)
         width = min(longest, _FUNCTION_WIDTH) + 1 if style.aligned else 0
 
@@ -115,7 +121,7 @@ class CallLines(Formatter):
 
     def format(self, events: Iterable[CallEvent]) -> str:
         callers, labels, arguments = self._callers, self._labels, self._arguments
-        timestamp, several = self._timestamp, self._several
+        timestamp, several, frames = self._timestamp, self._several, self._frames
         lines = []
         for event in events:
             pid, tid, _register, ns, comm, function = event[:6]
@@ -124,7 +130,31 @@ class CallLines(Formatter):
             name = labels[function] if several else ""
             shown = "".join([f"{label}={show(event)}, " for label, show in arguments[function]])
             lines.append(f"{callers[pid, tid, comm]}{name}{shown}timestamp={timestamp(ns)}\n")
+            if frames is not None:
+                lines.append(frames[frames.key(event)])
         return "".join(lines)
+
+
+class Frames(Memo):
+    """The frames of an event's stacks in lines of their own, the kernel's first, by key()."""
+
+    def __init__(self, stacks: Stacks) -> None:
+        def make(key: tuple[int, int, int]) -> str:
+            kernel, user, pid = key
+            frames = (*stacks.kernel(kernel), *stacks.user(user, pid))
+            return "".join([f"    {frame}\n" for frame in frames])
+
+        super().__init__(make)
+
+    @staticmethod
+    def key(event: CallEvent) -> tuple[int, int, int]:
+        """What the frames are of."""
+        return event.kernel_stack, event.user_stack, event.pid
+
+
+def format_took(duration_ns: int) -> str:
+    """How long a call took."""
+    return f"{duration_ns // 1000}.{duration_ns % 1000:03}us"
 
 
 #: Makes text of an argument's value.
@@ -177,16 +207,22 @@ def label_of(functions: tuple[Traced, ...], index: int) -> str:
 
 
 class Arguments(dict[int, "list[tuple[str, Show]]"]):
-    """By a function's place in the trace: its arguments' names, and what makes their text."""
+    """By a function's place in the trace: its arguments' names, and what makes their text.
 
-    def __init__(self, functions: tuple[Traced, ...], *, raw: bool) -> None:
+    Args: raw: see show(). took: of returns there is the time, too, behind the value.
+    """
+
+    def __init__(self, functions: tuple[Traced, ...], *, raw: bool, took: bool = False) -> None:
         super().__init__()
-        self._functions, self._raw = functions, raw
+        self._functions, self._raw, self._took = functions, raw, took
 
     def __missing__(self, index: int) -> list[tuple[str, Show]]:
-        functions = self._functions
-        arguments = functions[index].arguments if index < len(functions) else ()
+        function = self._functions[index] if index < len(self._functions) else None
+        arguments = () if function is None else function.in_order()
         found = [(argument.name, show(argument, raw=self._raw)) for argument in arguments]
+        if function is not None and function.returns and self._took:
+            place = int(bool(found) and found[0][0] == RETURN_VALUE)
+            found.insert(place, ("took", lambda event: format_took(event.duration_ns)))
         self[index] = found
         return found
 

@@ -14,6 +14,7 @@ from .account import Account
 from .argument import Argument
 from .formats import BOOLEAN, DECIMAL, POINTER, Format, ShownArgument
 from .origin import Traced
+from .stacks import RecordedStacks
 from .stream import Decode
 from .text import escape
 
@@ -24,7 +25,7 @@ def end_of(account: Account) -> End:
     return End(
         samples=account.delivered - account.beyond,
         reported_lost=account.reported,
-        seen=counters.seen,
+        seen=sum(counters[:4]),
         filtered=counters.filtered + counters.unreadable,
         sent=counters.sent,
         refused=counters.refused,
@@ -35,12 +36,18 @@ def end_of(account: Account) -> End:
         missed=-1 if account.missed is None else account.missed,
         refused_cpus=account.refused_cpus,
         beyond=account.beyond,
+        begun=counters.begun,
+        ended=counters.ended,
+        no_room=counters.no_room,
+        unmatched=counters.unmatched,
+        no_stack=counters.no_stack,
     )
 
 
 def account_of(end: End, delivered: int, reported: int) -> Account:
     """The account that a recording ends with. Args: of what is in the recording."""
-    counters = Counters(end.filtered - end.unreadable, end.sent, end.refused, end.unreadable)
+    filtered = end.filtered - end.unreadable
+    counters = Counters(filtered, end.sent, end.refused, end.unreadable, *end[-5:])
     return Account(
         counters,
         delivered + end.beyond,
@@ -113,7 +120,8 @@ def call_decoder(header: Header) -> Decode:
     decode, names = schema.decode, schema.record._fields
     values = _numbered(header, "values", recording_format.INTEGER)
     texts = _numbered(header, "texts", recording_format.TEXT)
-    present = [name for name in CallEvent._fields[:-2] if name in names or name not in _NEWER]
+    numbers = {field.name for field in header.fields if field.kind == recording_format.INTEGER}
+    present = [name for name in CallEvent._fields[:-2] if name in numbers or name not in _NEWER]
     newer = [0] * (len(CallEvent._fields) - 2 - len(present))
     wanted = [names.index(name) for name in (*present, *values, *texts)]
     plain = wanted == list(range(len(names)))
@@ -140,7 +148,9 @@ def _numbered(header: Header, name: str, kind: int) -> list[str]:
 
 def function_record(traced: Traced) -> dict[str, Any]:
     """A function as a recording keeps it."""
+    returns = {"returns": True} if traced.returns else {}
     return {
+        **returns,
         "label": traced.label,
         "symbol": traced.symbol,
         "module": traced.module,
@@ -177,12 +187,32 @@ def _traced(record: dict[str, Any], header: Header) -> Traced:
         name, kind = _printable(found["name"]), _printable(found["type"])
         arguments.append(ShownArgument(name, kind, value, text, format_of(found["format"])))
     label, symbol, module = (str(record[name]) for name in ("label", "symbol", "module"))
-    return Traced(label, symbol, module, tuple(arguments))
+    return Traced(label, symbol, module, tuple(arguments), bool(record.get("returns")))
 
 
 def _printable(text: Any) -> str:
     """A text that was escaped before it was recorded; if it was not, it is now."""
     return str(text) if str(text).isprintable() else escape(str(text))
+
+
+def stack_record(key: int, pid: int | None, frames: tuple[str, ...]) -> dict[str, Any]:
+    """A stack as a recording keeps it. Args: pid: of the process; None: it is the kernel's."""
+    process = {} if pid is None else {"pid": pid}
+    return {"key": key, **process, "frames": frames}
+
+
+def take_stacks(records: list[dict[str, Any]], stacks: RecordedStacks) -> None:
+    """Gives a chunk's stacks to STACKS. Raises: BpfError: they are not as stack_record() makes."""
+    try:
+        for record in records:
+            key, frames = int(record["key"]), tuple(map(_printable, record["frames"]))
+            if "pid" in record:
+                stacks.add_user(key, int(record["pid"]), frames)
+            else:
+                stacks.add_kernel(key, frames)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"its stacks make no sense ({error!r})"
+        raise BpfError("replay the recording", None, reason) from None
 
 
 def format_of(record: Any) -> Format:

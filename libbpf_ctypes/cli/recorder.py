@@ -15,8 +15,13 @@ from .account import Account
 from .argument import Argument
 from .console import Console
 from .origin import here
-from .recorded import call_decoder, end_of, sample_decoder
+from .recorded import call_decoder, end_of, sample_decoder, stack_record
+from .stacks import Stacks
+from .stream import Decode
 from .text import WallClock, escape
+
+#: Stacks of which it is known that they are recorded; beyond, some are recorded again.
+_MOST_STACKS = 1 << 16
 
 
 class Recorder:
@@ -29,6 +34,7 @@ class Recorder:
         clock: the trace's; it goes by the recording's readings from here on,
             so that a replay prints the same dates.
         calls: of a trace of struct call_events: its functions' records, and these events' schema.
+        stacks: that the events have keys of.
 
     Attributes:
         failed: whether something could not be written.
@@ -45,6 +51,7 @@ class Recorder:
         clock: WallClock,
         console: Console,
         calls: tuple[list[dict[str, Any]], Schema[CallEvent]] | None = None,
+        stacks: Stacks | None = None,
     ) -> None:
         self._path, self._clock, self._console = path, clock, console
         self._lost: list[tuple[int, int]] = []
@@ -56,6 +63,9 @@ class Recorder:
         header = make_header(function, pid, argument, self._reading, *event)
         self.decode: Callable[[list[tuple[int, bytes]]], list[Any]]
         self.decode = sample_decoder(header) if calls is None else call_decoder(header)
+        self._new_stacks: list[dict[str, Any]] = []
+        if stacks is not None:
+            self.decode = self._with_stacks(self.decode, stacks)
         self.failed = False
         # Non-blocking: a FIFO that nobody reads must not keep us from a Ctrl-C.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
@@ -72,6 +82,27 @@ class Recorder:
             hint = "Name a file that can be written with --record."
             raise BpfError(f"record to {path}", error.errno, reason, hint=hint) from None
 
+    def _with_stacks(self, decode: Decode, stacks: Stacks) -> Decode:
+        """DECODE, which also takes down the stacks of the events: at once, since a process ends."""
+        known: set[tuple[int, int | None]] = set()
+
+        def take(key: int, pid: int | None) -> None:
+            if key and (key, pid) not in known:
+                if len(known) >= _MOST_STACKS:
+                    known.clear()
+                known.add((key, pid))
+                frames = stacks.kernel(key) if pid is None else stacks.user(key, pid)
+                self._new_stacks.append(stack_record(key, pid, frames))
+
+        def decode_all(samples: list[tuple[int, bytes]]) -> list[Any]:
+            events = decode(samples)
+            for event in events:
+                take(event.kernel_stack, None)
+                take(event.user_stack, event.pid)
+            return events
+
+        return decode_all
+
     def lost(self, cpu: int, events: int) -> None:
         """Takes a report of losses; it is written before the next samples."""
         self._lost.append((cpu, events))
@@ -87,6 +118,9 @@ class Recorder:
                 self._reading = reading
                 self._clock.set(*reading)
             self._write_lost()
+            if self._new_stacks:
+                self._writer.add_stacks(self._new_stacks)
+                self._new_stacks = []
             self._writer.add_samples(samples)
         except OSError as error:
             self._fail(error)

@@ -13,7 +13,7 @@ from ..btf import Kind, Type
 from ..errors import BpfError
 from ..recording import RecordingReader
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, End, Functions, Lost, Samples
+from ..recording_format import Clock, End, Functions, Lost, Samples, Stacks
 from .account import exit_status, tell
 from .argument import Argument, shown
 from .console import Console
@@ -29,8 +29,10 @@ from .recorded import (
     is_of_calls,
     plain_function,
     sample_decoder,
+    take_stacks,
     traced_functions,
 )
+from .stacks import RecordedStacks
 from .stream import Decode
 from .style import style_of
 from .text import WallClock, escape
@@ -109,6 +111,7 @@ class _Replay:
         self._console = console
         self._reader = reader
         self._functions: list[dict[str, Any]] = []
+        self._stacks, self._has_stacks = RecordedStacks(), False
         self._read = self._printed = self._lost = 0
         self._clock = WallClock()
         self._clock.set(*reader.header.clock)
@@ -136,6 +139,10 @@ class _Replay:
         for item in self._reader:
             if isinstance(item, Functions):
                 self._functions += item.functions
+                continue
+            if isinstance(item, Stacks):
+                take_stacks(item.stacks, self._stacks)
+                self._has_stacks = True
                 continue
             if formatter is None:
                 formatter, decode = self._begin()
@@ -175,7 +182,7 @@ class _Replay:
             header.kernel_release,
             header.boot_id,
         )
-        formatter = call_formatter(lines, functions, self._clock, style, origin)
+        formatter = call_formatter(lines, functions, self._clock, style, origin, self._stacks)
         self._formatter = formatter
         self._write(formatter.start())
         if lines.format != "lines":
@@ -203,6 +210,8 @@ class _Replay:
                 f"{self._printed} of the {self._read} recorded events are of {which}; "
                 "the rest of this account is of all of them"
             )
+        if self._options.lines.format == "folded" and not self._has_stacks:
+            self._console.warning("There are no stacks in it: it was recorded without -k and -u.")
         account = account_of(end, self._read, self._lost)
         good = tell(account, escape(self._reader.header.function), self._console)
         self._write(formatter.end(account))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import NotFoundError
-from ..maps import Map
-from .demangle import HINT
-from .kernel_symbols import KernelSymbols
-from .user_symbols import UserSymbols
+
+if TYPE_CHECKING:
+    from ..maps import Map
+    from .kernel_symbols import KernelSymbols
 
 #: struct stack of bpf/call_event.h.
 _STACK_FRAMES = 127
@@ -58,6 +58,8 @@ class LiveStacks:
     """
 
     def __init__(self, stacks: Map[Any, Any], *, tell: Callable[[str], None]) -> None:
+        from .user_symbols import UserSymbols  # which a replay does without
+
         self._stacks = stacks
         self._tell = tell
         self._told: set[str] = set()
@@ -97,6 +99,8 @@ class LiveStacks:
         return tuple(frames[: min(count, _STACK_FRAMES)])
 
     def _kernel_names(self, key: int) -> tuple[str, ...]:
+        from .kernel_symbols import KernelSymbols
+
         frames = self._frames(key)
         symbols = self._kernel_symbols
         if symbols is None or not symbols.are_current():
@@ -120,6 +124,8 @@ class LiveStacks:
             )
             return tuple(map(hex, frames))
         if symbols.mangled:
+            from .demangle import HINT
+
             self._tell_once(
                 "mangled", f"C++ and Rust names are shown as the linker knows them: {HINT}"
             )

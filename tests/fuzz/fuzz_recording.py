@@ -23,16 +23,18 @@ from libbpf_ctypes.cli.recorded import (
     is_of_calls,
     plain_function,
     sample_decoder,
+    take_stacks,
     traced_functions,
 )
 from libbpf_ctypes.cli.replay import recorded_argument
+from libbpf_ctypes.cli.stacks import RecordedStacks
 from libbpf_ctypes.cli.stream import Decode
 from libbpf_ctypes.cli.style import PLAIN
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.recording import RecordingReader
-from libbpf_ctypes.recording_format import Clock, Functions, Header, Samples
+from libbpf_ctypes.recording_format import Clock, Functions, Header, Samples, Stacks
 
 _PREAMBLE = form.PREAMBLE.build({"version": form.VERSION})
 
@@ -56,22 +58,30 @@ def _print(reader: RecordingReader, chosen: int) -> None:
     header, clock = reader.header, WallClock()
     clock.set(*header.clock)
     fields = ("time", "pid", "comm", "function", "args") if chosen % 3 == 1 else ()
-    form = "json" if chosen % 3 == 2 else "lines"
+    form = ("lines", "lines", "json", "lines", "lines", "folded")[chosen % 6]
     options = LineOptions((), True, "wall", chosen % 2 == 1, fields, format=form)
+    stacks = RecordedStacks()
     argument = recorded_argument(header.argument, raw=options.raw_args)
     records: list[dict[str, Any]] = []
     formatter: Formatter | None = None
     for item in reader:
         if isinstance(item, Functions):
             records += item.functions
+        elif isinstance(item, Stacks):
+            take_stacks(item.stacks, stacks)
         elif isinstance(item, Clock):
             clock.set(*item)
         elif isinstance(item, Samples):
             if formatter is None:
-                formatter, decode = _formatter(header, records, argument, options, clock)
-            text = formatter.format(decode(item.samples))
-            lines = text.replace("\t", " ").split("\n")
-            assert all(line.isprintable() for line in lines), "not escaped"
+                formatter, decode = _formatter(header, records, argument, options, clock, stacks)
+            _check(formatter.format(decode(item.samples)))
+    if formatter is not None:
+        _check(formatter.end(None))
+
+
+def _check(text: str) -> None:
+    lines = text.replace("\t", " ").split("\n")
+    assert all(line.isprintable() for line in lines), "not escaped"
 
 
 def _formatter(
@@ -80,6 +90,7 @@ def _formatter(
     argument: Argument,
     options: LineOptions,
     clock: WallClock,
+    stacks: RecordedStacks,
 ) -> tuple[Formatter, Decode]:
     if is_of_calls(header):
         functions, decode = traced_functions(records, header), call_decoder(header)
@@ -87,7 +98,7 @@ def _formatter(
         functions, decode = (plain_function(header.function, argument),), as_calls(header)
     else:
         return Lines(options, argument, clock, PLAIN), sample_decoder(header)
-    return call_formatter(options, functions, clock, PLAIN, here()), decode
+    return call_formatter(options, functions, clock, PLAIN, here(), stacks), decode
 
 
 def _mended(data: bytes) -> bytes:

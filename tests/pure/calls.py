@@ -14,6 +14,7 @@ from libbpf_ctypes.events import CallEvent, call_event_schema
 INT = Format(DECIMAL, 4, True)
 AT = Format(DECIMAL, 4, True, ((2**64 - 1, 0xFFFFFF9C, "AT_FDCWD"),))
 FLAGS = Format(DECIMAL, 4, False, ((1, 1, "O_WRONLY"), (0x80000, 0x80000, "O_CLOEXEC")))
+ERROR = Format(DECIMAL, 8, True, ((2**64 - 1, 2**64 - 2, "-ENOENT"),))
 
 OPENAT = Traced(
     "openat",
@@ -30,6 +31,9 @@ READ = Traced(
     "ext4_read",
     "ext4",
     (ShownArgument("file", "struct file *", 0, -1, Format(POINTER)),),
+)
+RETURNED = OPENAT._replace(
+    arguments=(*OPENAT.arguments, ShownArgument("ret", "long", 3, -1, ERROR)), returns=True
 )
 NOTHING = Traced("sync", "ksys_sync", "", ())
 
@@ -81,6 +85,23 @@ def call(
 ) -> CallEvent:
     """A decoded struct call_event."""
     return call_event_schema(len(texts)).decode(sample(comm, values, texts, **fields))
+
+
+class KnownStacks:
+    """The stacks of one call, whichever process's it is: keys 7 and 8."""
+
+    def kernel(self, key: int) -> tuple[str, ...]:
+        return {7: ("vfs_open+0x1a", "ext4_open+0x2 [ext4]")}.get(key, ())
+
+    def user(self, key: int, pid: int) -> tuple[str, ...]:
+        known = {8: ("open64+0x10 (libc.so.6)", "std::map<a;b, c>::get()+0x5 (p)", f"[{pid}]+0x1")}
+        return known.get(key, ())
+
+
+def a_return(value: int = 3, took: int = 12345, **fields: int) -> CallEvent:
+    """A return of RETURNED."""
+    values = (0xFFFFFF9C, 12, 0, value % 2**64)
+    return call(b"cat", values, (b"/etc/passwd",), duration_ns=took, **fields)
 
 
 def an_open(path: bytes = b"/etc/passwd", flags: int = 0x80000, **fields: int) -> CallEvent:

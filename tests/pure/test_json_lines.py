@@ -58,6 +58,7 @@ def test_the_header_tells_of_host_boot_and_functions() -> None:
                 "name": "openat",
                 "symbol": "__x64_sys_openat",
                 "module": "",
+                "returns": False,
                 "args": [
                     {"name": "dfd", "type": "int"},
                     {"name": "filename", "type": "const char *"},
@@ -68,6 +69,7 @@ def test_the_header_tells_of_host_boot_and_functions() -> None:
                 "name": "ext4:ext4_read",
                 "symbol": "ext4_read",
                 "module": "ext4",
+                "returns": False,
                 "args": [{"name": "file", "type": "struct file *"}],
             },
         ],
@@ -190,8 +192,8 @@ def test_the_summary_accounts_for_all() -> None:
     (quiet,) = records(formatter().end(account(filtered=4)))
     assert quiet == {
         "type": "summary", "seen": 7, "filtered": 4, "unreadable": 0, "delivered": 3, "beyond": 0,
-        "lost": 0, "lost_in_buffer": 0, "lost_cpus": {}, "missed": None, "duration_ns": 2 * 10**9,
-        "adds_up": True,
+        "lost": 0, "lost_in_buffer": 0, "lost_cpus": {}, "missed": None, "in_flight": 0,
+        "unmatched": 0, "no_room": 0, "no_stack": 0, "duration_ns": 2 * 10**9, "adds_up": True,
     }  # fmt: skip
     (lossy,) = records(formatter().end(account(5, 2)))
     assert (lossy["lost"], lossy["lost_cpus"], lossy["missed"]) == (5, {"0": 1, "9": 4}, 2)

@@ -138,6 +138,7 @@ ORDER = [
     "cli.columns",
     "cli.json_text",
     "cli.json_lines",
+    "cli.folded",
     "cli.formatters",
     "cli.account",
     "cli.merge",

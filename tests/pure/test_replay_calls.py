@@ -21,18 +21,22 @@ from libbpf_ctypes.cli.console import Console
 from libbpf_ctypes.cli.formats import Format
 from libbpf_ctypes.cli.formatters import call_formatter
 from libbpf_ctypes.cli.line_options import read_line_options
-from libbpf_ctypes.cli.origin import here
+from libbpf_ctypes.cli.origin import Traced, here
 from libbpf_ctypes.cli.recorded import (
     as_calls,
     call_decoder,
     format_of,
     function_record,
+    is_of_calls,
     plain_function,
     sample_decoder,
+    stack_record,
+    take_stacks,
     traced_functions,
 )
 from libbpf_ctypes.cli.recorder import Recorder
 from libbpf_ctypes.cli.replay import recorded_argument
+from libbpf_ctypes.cli.stacks import RecordedStacks, Stacks
 from libbpf_ctypes.cli.style import PLAIN
 from libbpf_ctypes.cli.text import WallClock
 from libbpf_ctypes.cli.usage import UsageError
@@ -42,9 +46,9 @@ from libbpf_ctypes.recording import RecordingReader
 from libbpf_ctypes.recording_format import Functions, Samples
 
 from ..fuzz.fuzz_recording import fuzz_recording
-from .calls import NOTHING, OPENAT, READ, sample
+from .calls import NOTHING, OPENAT, READ, RETURNED, KnownStacks, sample
 from .json_schema import violations
-from .recordings import event, header, write
+from .recordings import chunk, event, header, write
 from .test_json_lines import SCHEMA
 
 
@@ -64,7 +68,8 @@ WORDS: dict[str, Any] = {
 }  # fmt: skip
 
 #: Batches of what was read at once, and what was reported lost before each.
-BATCHES: list[tuple[list[bytes], list[tuple[int, int]]]] = [
+Batches = list[tuple[list[bytes], list[tuple[int, int]]]]
+BATCHES: Batches = [
     (
         [
             sample(b"cat", (0xFFFFFF9C, 12, 0x80001), (b"/etc/passwd",)),
@@ -86,26 +91,34 @@ ACCOUNT = Account(
 )
 
 
-def live(path: Path, words: dict[str, Any]) -> tuple[str, str]:
+def live(
+    path: Path,
+    words: dict[str, Any],
+    functions: tuple[Traced, ...] = FUNCTIONS,
+    batches: Batches = BATCHES,
+    account: Account = ACCOUNT,
+    stacks: Stacks | None = None,
+) -> tuple[str, str]:
     """What the command prints while it records: the events, and the account."""
     console = Console(quiet=False, verbose=False)
     options, clock = read_line_options(words), WallClock()
-    calls = ([function_record(function) for function in FUNCTIONS], call_event_schema(1))
-    recorder = Recorder(str(path), "openat ext4:*", 0, None, clock, console, calls)
-    formatter = call_formatter(options, FUNCTIONS, clock, PLAIN, here())
+    calls = ([function_record(function) for function in functions], call_event_schema(1))
+    recorder = Recorder(str(path), "openat ext4:*", 0, None, clock, console, calls, stacks)
+    formatter = call_formatter(options, functions, clock, PLAIN, here(), stacks)
     text = formatter.start()
     errors: list[str] = []
     console.also = lambda error: errors.append(formatter.error(error))
-    for number, (samples, losses) in enumerate(BATCHES):
+    for number, (samples, losses) in enumerate(batches):
         for cpu, count in losses:
             recorder.lost(cpu, count)
             formatter.lost(cpu, count)
         pairs = [(number, data) for data in samples]
+        events = recorder.decode(pairs)
         recorder.add(pairs)
-        text += formatter.format(recorder.decode(pairs))
-    tell(ACCOUNT, "openat", console)
-    recorder.end(ACCOUNT)
-    return text + "".join(errors) + formatter.end(ACCOUNT), "".join(errors)
+        text += formatter.format(events)
+    tell(account, "openat", console)
+    recorder.end(account)
+    return text + "".join(errors) + formatter.end(account), "".join(errors)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +155,136 @@ def test_a_replay_prints_what_was_printed(
             "header", "event", "event", "lost", "event", "event", "lost", "event",
             "error", "error", "summary",
         ]  # fmt: skip
+
+
+RETURNS: Batches = [
+    (
+        [
+            sample(values=(1, 12, 0, 2**64 - 2), duration_ns=999, kernel_stack=7),
+            sample(values=(1, 12, 0, 5), duration_ns=10**9, kernel_stack=7, user_stack=8),
+        ],
+        [],
+    ),
+    ([sample(values=(1, 12, 0, 5), pid=77, user_stack=8)], []),
+]
+#: 2 had not returned, 1 found no room, 3 returned that had begun before; 4 were quick.
+RETURNS_ACCOUNT = Account(
+    Counters(4, 3, 0, 0, 9, 7, 1, 4, 6), 3, 0, 10**9, False, True, missed=None
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"--json": True},
+        {"--fields": "took,ret,args"},
+        {"--format": "folded", "FUNCTION": ["f"], "--user-stack": True},
+    ],
+)
+def test_a_replay_of_returns_and_stacks_prints_what_was_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    words = {**WORDS, **change}
+    path = tmp_path / "trace.rec"
+    trace = ((RETURNED,), RETURNS, RETURNS_ACCOUNT, KnownStacks())
+    text, _errors = live(path, words, *trace)
+    told = capfd.readouterr().err
+    assert replay.run({**words, "FILE": str(path), "FUNCTION": []}) == 0
+    again = capfd.readouterr()
+    assert again.out == text
+    assert again.err.splitlines()[1:] == told.splitlines()
+    assert "vfs_open" in text
+    assert "[77]" in text
+    assert "1 calls were left out: too many others were under way" in told
+    assert "10 calls seen: 4 filtered, 3 delivered, 1 found no room, 2 not returned, 0 lost" in told
+    assert "3 more calls returned that had begun before the trace" in told
+    assert "6 stacks are not shown" in told
+    if "--json" in change:
+        records = [json.loads(line) for line in text.splitlines()]
+        assert all(violations(record, SCHEMA, SCHEMA) == [] for record in records)
+        assert records[0]["functions"][0]["returns"] is True
+        assert (records[-1]["in_flight"], records[-1]["unmatched"]) == (2, 4)
+
+
+def test_a_recording_without_stacks_says_so_to_who_folds_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = {**WORDS, "FILE": str(tmp_path / "trace.rec")}
+    live(tmp_path / "trace.rec", words)
+    capfd.readouterr()
+    assert replay.run({**words, "--format": "folded"}) == 0
+    told = capfd.readouterr()
+    assert told.out == "cat 2\n\\x1b[31m\\xff 1\ndd 1\nsync 1\n"
+    assert "[WARNING] There are no stacks in it: it was recorded without -k and -u." in told.err
+
+
+def test_a_recording_that_was_cut_is_folded_as_far_as_it_goes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "trace.rec"
+    live(path, WORDS, (RETURNED,), RETURNS, RETURNS_ACCOUNT, KnownStacks())
+    path.write_bytes(path.read_bytes()[:-9])
+    assert replay.run({**WORDS, "FILE": str(path), "--format": "folded"}) == 1
+    told = capfd.readouterr()
+    assert sum(int(line.rpartition(" ")[2]) for line in told.out.splitlines()) == 3
+    assert "the file ends within a chunk" in told.err
+
+
+@pytest.mark.parametrize(
+    "stack", [{}, {"key": 1}, {"key": "x", "frames": []}, {"key": 1, "pid": [], "frames": []}]
+)
+def test_stacks_that_make_no_sense(stack: dict[str, Any]) -> None:
+    with pytest.raises(BpfError, match="its stacks make no sense"):
+        take_stacks([stack], RecordedStacks())
+
+
+def test_recorded_stacks_are_escaped_and_told_apart() -> None:
+    stacks = RecordedStacks()
+    records = [
+        stack_record(7, None, ("a\x1b",)),
+        stack_record(7, 5, ("b",)),
+        stack_record(7, 0, ()),
+    ]
+    take_stacks(json.loads(json.dumps(records)), stacks)
+    assert (stacks.kernel(7), stacks.user(7, 5)) == ((r"a\x1b",), ("b",))
+    assert (stacks.kernel(8), stacks.user(7, 6), stacks.user(7, 0)) == ((), (), ())
+
+
+@pytest.mark.parametrize("payload", [b"[", b"{}", b"[1]", b"[" * 9999])
+def test_a_chunk_of_stacks_that_is_none(payload: bytes) -> None:
+    whole = write(header(), [])
+    data = whole + chunk(len(whole), form.STACKS, payload)
+    with pytest.raises(BpfError, match="a chunk of stacks is no"):
+        list(RecordingReader(io.BytesIO(data), "test"))
+
+
+def test_recordings_of_before_there_were_returns(tmp_path: Path) -> None:
+    """They have none of the fields, and their end stops before these counters."""
+    old = ("duration_ns", "kernel_stack", "user_stack")
+    fields = tuple(field for field in CALL_HEADER.fields if field.name not in old)
+    head = CALL_HEADER._replace(fields=fields)
+    assert is_of_calls(head)
+    (made,) = call_decoder(head)([(0, SAMPLE)])
+    assert made == call_event_schema(1).decode(SAMPLE)
+    whole = write(header(), [])
+    end = form.END_PAYLOAD.build({**form.End(0, 0, 9, 9, 0, 0, 5, False, True)._asdict()})
+    more = form.END_MORE.build({"unreadable": 1, "missed": 2, "refused_cpus": [], "beyond": 3})
+    for behind, found in (
+        (b"", form.End(0, 0, 9, 9, 0, 0, 5, False, True)),
+        (more, form.End(0, 0, 9, 9, 0, 0, 5, False, True, 1, 2, (), 3)),
+    ):
+        data = whole + chunk(len(whole), form.END, end + behind)
+        assert list(RecordingReader(io.BytesIO(data), "test")) == [found]
+
+
+def test_newer_fields_of_another_kind_are_not_taken() -> None:
+    odd = tuple(
+        field._replace(kind=form.BYTES) if field.name == "duration_ns" else field
+        for field in CALL_HEADER.fields
+    )
+    (made,) = call_decoder(CALL_HEADER._replace(fields=odd))([(0, SAMPLE)])
+    assert made.duration_ns == 0
 
 
 def test_a_file_takes_the_lines_and_strict_tells_of_losses(
@@ -317,14 +460,19 @@ def test_damaged_recordings_of_calls_do_no_harm(tmp_path: Path) -> None:
             list(RecordingReader(io.BytesIO(damaged), "test"))
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"[", b"[{", b'[{"arguments":[', b""]))
-def test_any_bytes_as_functions_do_no_harm(data: bytes, start: bytes) -> None:
+STARTS = [b"[", b"[{", b'[{"arguments":[', b'[{"key":1,"frames":[', b""]
+
+
+@given(st.binary(max_size=200), st.sampled_from(STARTS), st.sampled_from([b"\6", b"\7"]))
+def test_any_bytes_as_functions_or_stacks_do_no_harm(
+    data: bytes, start: bytes, kind: bytes
+) -> None:
     head = write(CALL_HEADER, [])[24:]
     payload = start + data
-    chunk = b"\6" + len(payload).to_bytes(2, "little") + payload
+    made = kind + len(payload).to_bytes(2, "little") + payload
     row = (4).to_bytes(4, "little") + (len(SAMPLE)).to_bytes(4, "little") + SAMPLE
     samples = b"\2" + len(row).to_bytes(2, "little") + row
-    fuzz_recording(b"\1" + len(head).to_bytes(2, "little") + head + chunk + samples)
+    fuzz_recording(b"\1" + len(head).to_bytes(2, "little") + head + made + samples)
 
 
 SAMPLE = sample(b"cat", (1, 2, 3), (b"x",))

@@ -1,0 +1,53 @@
+"""``--format folded``: stacks and how often each was, for flame graphs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .lines import Formatter
+from .stacks import function_of
+from .text import Memo, escape
+
+if TYPE_CHECKING:
+    from ..events import CallEvent
+    from .account import Account
+    from .stacks import Stacks
+
+
+def fold(comm: str, user: Iterable[str], kernel: Iterable[str]) -> str:
+    """A stack in a line: "comm;outermost;...;innermost", the kernel's frames behind the user's.
+
+    Args: comm: of the thread. user, kernel: frames, innermost first, as Stacks has them.
+    """
+    frames = [function_of(frame) for frame in (*kernel, *user)]
+    return ";".join(part.replace(";", ":") for part in (escape(comm), *reversed(frames)))
+
+
+class Folded(Formatter):
+    """Counts the calls by their thread's name and their stacks; its text comes at the end.
+
+    Args: stacks: of the trace; None: every call has none.
+    """
+
+    def __init__(self, stacks: Stacks | None) -> None:
+        def make(key: tuple[str, int, int, int]) -> str:
+            comm, kernel, user, pid = key
+            if stacks is None:
+                return fold(comm, (), ())
+            return fold(comm, stacks.user(user, pid), stacks.kernel(kernel))
+
+        self._folded = Memo(make)
+        self._counts: Counter[str] = Counter()
+
+    def format(self, events: Iterable[CallEvent]) -> str:
+        folded = self._folded
+        self._counts.update(
+            folded[event.comm, event.kernel_stack, event.user_stack, event.pid] for event in events
+        )
+        return ""
+
+    def end(self, account: Account | None) -> str:
+        counts, self._counts = self._counts, Counter()
+        return "".join(f"{stack} {count}\n" for stack, count in counts.most_common())
