@@ -47,7 +47,7 @@ Progress = Callable[[int, int], object]
 
 
 _Refused = tuple["Probed", BpfError]
-#: _Programs, and whether they go to the return; and what they are attached by.
+#: Programs, and whether they go to the return; and what they are attached by.
 _Programs = list[tuple["Program", bool]]
 _Links = list[tuple["Program", "Link", bool]]
 
@@ -117,7 +117,7 @@ def counts_missed() -> bool:
 
 
 class Attached:
-    """_Programs attached to functions; close() detaches them from all.
+    """Programs attached to functions; close() detaches them from all.
 
     Attributes:
         method: "kprobe.multi", "kprobe", or both.
@@ -271,7 +271,7 @@ def _attach_multi(
 
 
 def _attach_each(programs: _Programs, attach_one: Callable[[Program, bool], Link]) -> _Links:
-    """_Links of all of the programs, or of none."""
+    """Links of all of the programs, or of none."""
     links: _Links = []
     try:
         for program, is_return in programs:

@@ -111,7 +111,7 @@ class Calls:
             wants_ids = options.lines.format != "lines" or options.record is not None
             wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)
             self.ids = _ids(wants_ids, types)
-        self.plan = plan(self.functions)
+        self.plan = plan(self.functions, returns=options.returns)
         _tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
             Traced(
@@ -268,6 +268,14 @@ class Calls:
 def _find(options: Options) -> list[Any]:
     """What the words name. Raises: UsageError, BpfError."""
     words = list(options.words)
+    if options.command in ("uprobe", "uretprobe"):
+        from .user_functions import find_user_functions
+
+        return list(find_user_functions(words, pids=options.choice.pids, all_of=options.all_of))
+    if options.command == "tracepoint":
+        from .tracepoints import find_tracepoints
+
+        return list(find_tracepoints(words))
     return list(find_functions(words, address=options.address, all_of=options.all_of))
 
 
@@ -308,6 +316,8 @@ def _all_arguments(
             all_of=options.all_args,
             specs=[*options.args, *fields],
             raw=options.lines.raw_args,
+            returns=options.returns and options.command != "latency",
+            ret=options.ret,
         )
     except MissingArgument as error:
         name = next((name for name in fields if str(error).startswith(f"--arg {name}:")), "")

@@ -76,7 +76,8 @@ class Probing:
             count = len(calls.functions)
             one = f"{calls.noun}: {calls.functions[0].label}"
             what = one if count == 1 else f"{count} {calls.noun}s"
-        self._console.info(f"Attaching {self._options.probe} to {what}")
+        probe = self._options.probe
+        self._console.info(f"Attaching {probe} to {what}".replace("tracepoint to ", "to ", 1))
         seconds = f"{self._options.seconds:f}".rstrip("0").rstrip(".")
         self._console.info(f"Duration: {seconds} seconds (0 = until Ctrl+C)")
 
