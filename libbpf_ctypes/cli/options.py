@@ -105,6 +105,7 @@ class Options(NamedTuple):
             and not self.words[0].startswith("syscall:")
             and self.choice.is_one_process_at_most()
             and not (self.address or self.all_of or self.all_args or self.args)
+            and not (self.kernel_stack or self.user_stack)
             and not (self.lines.fields or self.lines.format != "lines" or self.dry_run)
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..events import Counters
 from ..maps import Map
@@ -20,6 +20,7 @@ from .style import style_of
 from .text import WallClock
 
 if TYPE_CHECKING:
+    from ..events import CallEvent
     from .calls import Calls
     from .options import Options
     from .recorder import Recorder
@@ -99,8 +100,7 @@ class Events:
             options.lines, calls.traced, self._clock, style, here(), self._stacks
         )
         if options.record is None:
-            decode = calls.schema.decode
-            return lambda samples: [decode(data) for _cpu, data in samples]
+            return self._decoder(calls.schema.decode)
         from .recorded import function_record
         from .recorder import Recorder
 
@@ -114,8 +114,22 @@ class Events:
             self._clock,
             self._console,
             calls=(records, calls.schema),
+            stacks=self._stacks,
         )
         return self._recorder.decode
+
+    def _decoder(self, decode: Callable[[bytes], CallEvent]) -> Decode:
+        stacks = self._stacks
+        if stacks is None:
+            return lambda samples: [decode(data) for _cpu, data in samples]
+
+        def decode_all(samples: list[tuple[int, bytes]]) -> list[CallEvent]:
+            events = [decode(data) for _cpu, data in samples]
+            for event in events:  # at once: a process ends, and with it what its addresses mean
+                stacks.user(event.user_stack, event.pid)
+            return events
+
+        return decode_all
 
     def stop(self) -> None:
         """Ends listen(); safe in a signal handler."""
@@ -150,17 +164,22 @@ class Events:
             stream.beyond,
         )
         tell(account, self._options.function, self._console)
-        self._output.add(self._formatter.end(account))
-        stream.finish()
         status = exit_status(account, strict=self._options.strict)
         if self._recorder is not None:
             self._recorder.end(account)
             status = status or int(self._recorder.failed)
+        self._output.add(self._formatter.end(account))
+        stream.finish()
         if self._output.unwritten() and not stream.reader_left:
             lines = f"{self._output.unwritten()} lines were not written"
             self._console.error(f"{lines}: nobody reads the output, or too slowly.")
             return 1
         return status
+
+    def fail(self) -> None:
+        """Writes what the formatter held back: an error ended the trace, and was told."""
+        self._output.add(self._formatter.end(None))
+        self._stream.finish()
 
     def _counted(self, counters: Map[Any, Any]) -> list[Counters]:
         """The kernel's counters, each CPU's.

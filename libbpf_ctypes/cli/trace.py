@@ -117,6 +117,9 @@ class _Trace:
                 output.add(error_record(error))
                 output.flush(time.monotonic() + 1, force=True)
         self._console.failure(error)
+        if self._events is not None:
+            with contextlib.suppress(BpfError):  # the first is told
+                self._events.fail()
 
 
 def _event_schema() -> Any:
