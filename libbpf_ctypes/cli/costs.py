@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from .functions import Finder
+from .text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .attaching import Plan
     from .functions import Function
+    from .user_functions import UserFunction
 
 
 def costs(wanted: Plan) -> list[str]:
@@ -20,10 +22,10 @@ def costs(wanted: Plan) -> list[str]:
     if kind == "tracepoint":
         return ["tracepoint, by a call that is always there"] * len(wanted.functions)
     if kind == "uprobe":
-        how = "uprobe, by a breakpoint, which costs an exception"
-        if wanted.returns:
-            how = f"{how}, and one more at the return"
-        return [how] * len(wanted.functions)
+        how = "by a breakpoint, which costs an exception"
+        how += ", and one more at the return" if wanted.returns else ""
+        places = cast("Sequence[UserFunction]", wanted.functions)
+        return [f"uprobe at {escape(p.path)}+{p.offset:#x}, {how}" for p in places]
     found = _kprobes(wanted)
     return [f"{each}, and as much at the return" for each in found] if wanted.returns else found
 

@@ -14,8 +14,8 @@ from .text import escape
 
 if TYPE_CHECKING:
     from .calls import Calls
-    from .functions import Function
     from .options import Options
+    from .tracepoints import Probed
 
 _WRITE_SECONDS = 10.0
 
@@ -54,6 +54,8 @@ def _argument(argument: ShownArgument) -> str:
     return f"{argument.type} {argument.name}".replace("* ", "*")
 
 
-def _name(function: Function) -> str:
+def _name(function: Probed) -> str:
     name = escape(function.label)
-    return name if function.symbol == function.label else f"{name} = {escape(function.symbol)}"
+    if function.symbol == function.label or function.probe != "kprobe":
+        return name
+    return f"{name} = {escape(function.symbol)}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Union
 
+from .. import kernel
 from ..errors import BpfError
 from .formats import Name
 from .functions import Function, glob_regex
@@ -15,7 +15,6 @@ from .text import escape
 from .usage import UsageError
 from .user_functions import UserFunction
 
-_ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 #: The first bytes of a record are the kernel's own: to BPF they are something else.
 _COMMON = 8
 _LISTED = 12
@@ -111,10 +110,9 @@ def tracepoint_names(events: Path) -> list[tuple[str, str]]:
     return sorted(path.parts[-3:-1] for path in events.glob("*/*/format"))  # type: ignore[misc]
 
 
-@lru_cache(maxsize=1)
 def _events_folder(word: str) -> Path:
     """Where tracefs lists the tracepoints. Raises: BpfError."""
-    for root in _ROOTS:
+    for root in kernel.TRACEFS:
         events = Path(root, "events")
         try:
             if next(events.iterdir(), None) is not None:
