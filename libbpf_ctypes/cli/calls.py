@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .attaching import Attached, Progress
     from .console import Console
     from .options import Choice, Options
-    from .stacks import Stacks
+    from .stacks import LiveStacks
 
 #: The programs of a call's beginning and of its return, by the command: see bpf/.
 _PROGRAMS = {
@@ -219,8 +219,8 @@ class Calls:
             should_stop=should_stop,
         )
 
-    def stacks(self, obj: BpfObject) -> Stacks | None:
-        """The stacks of the events, if they were asked for."""
+    def stacks(self, obj: BpfObject) -> LiveStacks | None:
+        """The stacks of the events, for the caller to close, if they were asked for."""
         if not (self._options.kernel_stack or self._options.user_stack):
             return None
         from .stacks import LiveStacks

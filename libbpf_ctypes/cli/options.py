@@ -94,7 +94,7 @@ class Options(NamedTuple):
     @property
     def probe(self) -> str:
         """What is attached, in the kernel's word."""
-        return self.command if self.command not in ("latency", "count") else "kprobe"
+        return {"latency": "kretprobe", "count": "kprobe"}.get(self.command, self.command)
 
     def is_plain(self) -> bool:
         """Whether the plain program does: one function by name, its first argument."""

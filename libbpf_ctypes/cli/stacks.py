@@ -96,7 +96,10 @@ class LiveStacks:
             count, *frames = _STACK.unpack(self._stacks.lookup(_KEY.pack(key)))
         except NotFoundError:
             return ()
-        return tuple(frames[: min(count, _STACK_FRAMES)])
+        del frames[min(count, _STACK_FRAMES) :]
+        if 0 in frames:  # of a function that keeps no frame pointer: no way leads on
+            del frames[frames.index(0) :]
+        return tuple(frames)
 
     def _kernel_names(self, key: int) -> tuple[str, ...]:
         from .kernel_symbols import KernelSymbols

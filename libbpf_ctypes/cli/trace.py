@@ -62,13 +62,15 @@ class _Trace:
 
     def _trace(self, calls: Calls | None) -> int:
         probing = self._probing
-        with probing.loaded(calls, self._stop) as obj:
+        with contextlib.ExitStack() as closing, probing.loaded(calls, self._stop) as obj:
             if self._output is None:
                 self._output = open_output(self._options)
             with self._open_buffer(obj.maps[EVENTS], calls) as buffer:
                 with probing.attached(obj, calls) as attached:
                     started, end = probing.begin(obj, attached, calls)
                     stacks = None if calls is None else calls.stacks(obj)
+                    if stacks is not None:
+                        closing.callback(stacks.close)
                     events = self._start_reading(buffer, self._output, calls, stacks)
                     events.listen(started / 1e9, end / 1e9)
                     traced = probing.finish(obj, attached, started, end)
