@@ -25,7 +25,7 @@ _COLUMNS = 480
 #: Bounds that are written below a histogram.
 _TICKS = 12
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "text.parse_math": False,  # a "$" in a name is one

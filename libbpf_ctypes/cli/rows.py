@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .by import ARGUMENT, KERNEL_STACK, KEYS, USER_STACK
-from .formats import format_value, is_cut, is_readable, json_value
+from .formats import format_value, is_cut, json_value
 from .json_text import hex_bytes
 from .json_text import text as json_text
 from .lines import label_of
@@ -27,6 +28,7 @@ class Row(NamedTuple):
         cells: what the group is, in words, in the order of --by, without stacks.
         kernel, user: names of its stacks' functions, innermost first.
         json: what it is as JSON has it, and what else is to be said of that.
+        tally: what was counted.
     """
 
     cells: tuple[str, ...]
@@ -67,26 +69,28 @@ class Labels:
         return list(found.values())
 
     def _row(self, group: Group) -> Row:
-        cells, by, notes = [], {}, {}
-        for name in self._by.names:
-            if name == ARGUMENT:
-                text, value, note = self._argument(group)
-                cells.append(text)
-                by[self._by.argument_name] = value
-                notes.update(note)
-            elif name == "function":
-                label = self._label(group.function)
-                cells.append(escape(label))
-                by[name] = json_text(label)
-            elif name == "comm":
-                cells.append(escape(group.comm))
-                by[name] = json_text(group.comm)
-                if raw := hex_bytes(group.comm):
-                    notes["comm_bytes"] = raw
-            elif not KEYS[name] & _STACKS:
-                number = getattr(group, name)
-                cells.append(str(number))
-                by[name] = number
+        cells: list[str] = []
+        by: dict[str, Any] = {}
+        notes: dict[str, Any] = {}
+        names = iter(self.headings)
+        for key in self._by.names:
+            if KEYS.get(key, 0) & _STACKS:
+                continue
+            name = next(names)
+            if key == ARGUMENT:
+                cell, value = self._argument(group, name, notes)
+            elif key in ("comm", "function"):
+                value = group.comm if key == "comm" else self._label(group.function)
+                cell = escape(value)
+            else:
+                value = getattr(group, key)
+                cell = str(value)
+            if isinstance(value, str):
+                if raw := hex_bytes(value):
+                    notes.setdefault("by_bytes", {})[name] = raw
+                value = json_text(value)
+            cells.append(cell)
+            by[name] = value
         kernel, user = self._frames(group, by)
         return Row(tuple(cells), kernel, user, {"by": by, **notes}, Tally(0))
 
@@ -105,28 +109,19 @@ class Labels:
             by["user_stack"] = list(user)
         return kernel, user
 
-    def _argument(self, group: Group) -> tuple[str, Any, dict[str, Any]]:
-        """The argument in words, and as JSON has it, with what is to be said of that."""
+    def _argument(self, group: Group, name: str, notes: dict[str, Any]) -> tuple[str, Any]:
+        """The argument in words, and as JSON has it; NOTES takes what is to be said of that."""
         functions = self._functions
         arguments = functions[group.function].arguments if group.function < len(functions) else ()
-        shown = next(iter(arguments), None)
-        if shown is None:
-            return "-", None, {}
-        name = self._by.argument_name
-        event = _AsEvent([group.value], [group.text], int(bool(group.unreadable)))
+        if not arguments:
+            return "-", None
+        shown, event = arguments[0], _AsEvent([group.value], [group.text])
         words, value = format_value(shown, event), json_value(shown, event)
-        notes: dict[str, Any] = {}
-        if not is_readable(shown, event):
-            notes["unreadable"] = [name]
-        elif is_cut(shown, event):
+        if is_cut(shown, event):
             notes["cut"] = [name]
-        if shown.text < 0 and words not in (str(value), str(value).lower()):
+        if shown.text < 0 and words != json.dumps(value).strip('"'):
             notes["words"] = {name: words}
-        if isinstance(value, str):
-            if raw := hex_bytes(value):
-                notes["by_bytes"] = {name: raw}
-            value = json_text(value)
-        return words, value, notes
+        return words, value
 
 
 class _AsEvent(NamedTuple):
@@ -134,4 +129,4 @@ class _AsEvent(NamedTuple):
 
     values: list[int]
     texts: list[str]
-    unreadable: int
+    unreadable: int = 0  # such calls are in no group

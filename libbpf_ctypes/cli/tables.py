@@ -117,7 +117,7 @@ def headline(headings: tuple[str, ...], row: Row, scale: Scale) -> str:
     named = zip(headings, row.cells)
     what = ", ".join(cell if name == "function" else f"{name}={cell}" for name, cell in named)
     tally, buckets = row.tally, scale.buckets(row.tally.slots)
-    calls = sum(bucket.calls for bucket in buckets)
+    calls = tally.calls
     longest = "" if tally.max_ns is None else f", longest {duration(tally.max_ns)}"
     half, most = (below(scale, quantile(buckets, share)) for share in (0.5, 0.99))
     return (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .by import By
     from .histogram import Scale
 
-_GROUP = struct.Struct("=6I3Q16s")
+_GROUP = struct.Struct("=5I4x3Q16s")
 _TEXT_SIZE = 256
 #: Bytes of struct call_event: up to its time, and up to its values.
 _SHORT_CALL, _CALL = 24, 112
@@ -36,7 +36,6 @@ class Group(NamedTuple):
     tid: int
     cpu: int
     uid: int
-    unreadable: int
     value: int
     kernel_stack: int
     user_stack: int
@@ -114,16 +113,18 @@ def read_tallies(groups: Map[Any, Any]) -> dict[bytes, Tally]:
     for batch in groups.typed(key=bytes, value=bytes).lookup_batch():
         for key, values in batch:
             rows = [layout.unpack(value) for value in values if value != nothing]
-            if rows:
-                found[key] = _sum(rows)
+            tally = _sum(rows) if rows else Tally(0)
+            if tally.calls:
+                found[key] = tally
     return found
 
 
 def _sum(rows: list[tuple[int, ...]]) -> Tally:
     if len(rows[0]) == 1:
         return Tally(sum(row[0] for row in rows))
-    calls, total_ns, _max, *slots = map(sum, zip(*rows))
-    return Tally(calls, total_ns, max(row[2] for row in rows), tuple(slots))
+    _calls, total_ns, _max, *slots = map(sum, zip(*rows))
+    # The program may be at it now: its slots say how many calls are in them.
+    return Tally(sum(slots), total_ns, max(row[2] for row in rows), tuple(slots))
 
 
 def since(now: Tallies, before: Tallies) -> dict[bytes, Tally]:
@@ -141,7 +142,7 @@ def decode_group(raw: bytes) -> Group:
     """A group, of the bytes of the map's key."""
     from ..fields import decode_cstring
 
-    function, pid, tid, cpu, uid, unreadable, value, kernel, user, comm = _GROUP.unpack_from(raw)
+    function, pid, tid, cpu, uid, value, kernel, user, comm = _GROUP.unpack_from(raw)
     text = decode_cstring(raw[_GROUP.size : _GROUP.size + _TEXT_SIZE])
     name = decode_cstring(comm)
-    return Group(function, pid, tid, cpu, uid, unreadable, value, kernel, user, name, text)
+    return Group(function, pid, tid, cpu, uid, value, kernel, user, name, text)
