@@ -63,10 +63,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def lacking(reason: str) -> NoReturn:
-    """Skips the test for this reason; under CI it fails."""
+    """Skips the test, or the module, for this reason; under CI it fails."""
     if CI:
         pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def need(tool: str) -> str:

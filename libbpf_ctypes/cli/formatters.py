@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .lines import CallLines, Formatter
 
 if TYPE_CHECKING:
+    from .console import Console
     from .line_options import LineOptions
     from .origin import Origin, Traced
     from .stacks import Stacks
@@ -21,6 +22,7 @@ def call_formatter(
     style: Style,
     origin: Origin,
     stacks: Stacks | None = None,
+    console: Console | None = None,
 ) -> Formatter:
     """The formatter of struct call_events that the options ask for.
 
@@ -29,6 +31,7 @@ def call_formatter(
         style: style_of() where the text goes.
         origin: here(), or a recording's.
         stacks: by the events' ``kernel_stack`` and ``user_stack``; None: none were asked for.
+        console: of a format that has something to tell beside its text.
 
     Raises: usage.UsageError: --fields names a field that there is not.
     """
@@ -40,6 +43,11 @@ def call_formatter(
         from .folded import Folded
 
         return Folded(stacks)
+    if options.format == "otlp":
+        from .otlp import OtlpSender
+
+        assert console is not None
+        return OtlpSender(options, functions, clock, origin, console, stacks)
     if options.fields:
         from .columns import Columns
 

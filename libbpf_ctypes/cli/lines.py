@@ -24,7 +24,12 @@ _PID_WIDTH, _COMM_WIDTH, _FUNCTION_WIDTH = 7, 16, 24
 
 
 class Formatter:
-    """Makes text of events. All that a formatter need not do does nothing here."""
+    """Makes text of events. All that a formatter need not do does nothing here.
+
+    Attributes: failed: whether something did not get where it was to go. It is told already.
+    """
+
+    failed = False
 
     def start(self) -> str:
         """The text before the first event."""
@@ -36,6 +41,15 @@ class Formatter:
 
     def lost(self, cpu: int, events: int) -> None:
         """Takes a report of losses, made before the events that are formatted next."""
+
+    def wait(self, deadline: float) -> bool:
+        """Waits for room for more events, to DEADLINE (of time.monotonic) at most; whether
+        there is. What is formatted without it is kept, all the same.
+        """
+        return True
+
+    def stop(self) -> None:
+        """Cuts short what end() waits for; safe in a signal handler."""
 
     def error(self, error: BpfError | str) -> str:
         """The text of an error, where errors belong among the events."""

@@ -70,6 +70,7 @@ class Events:
             recorder=self._recorder,
             merge=not options.unsorted,
             limit=options.events,
+            wait=self._formatter.wait,
             on_turn=self._turn,
         )
         gc.freeze()  # what is loaded stays: collections need not look through it again
@@ -97,7 +98,13 @@ class Events:
         options = self._options
         style = style_of(options.lines.color, self._output.fd)
         self._formatter = call_formatter(
-            options.lines, calls.traced, self._clock, style, here(), self._stacks
+            options.lines,
+            calls.traced,
+            self._clock,
+            style,
+            here(),
+            self._stacks,
+            self._console,
         )
         if options.record is None:
             return self._decoder(calls.schema.decode)
@@ -134,6 +141,7 @@ class Events:
     def stop(self) -> None:
         """Ends listen(); safe in a signal handler."""
         self._stream.stop()
+        self._formatter.stop()
 
     def listen(self, started: float, end: float) -> None:
         """Prints events until END, stop(), or nobody reads any more; times of time.monotonic."""
@@ -169,6 +177,7 @@ class Events:
             self._recorder.end(account)
             status = status or int(self._recorder.failed)
         self._output.add(self._formatter.end(account))
+        status = status or int(self._formatter.failed)
         stream.finish()
         if self._output.unwritten() and not stream.reader_left:
             lines = f"{self._output.unwritten()} lines were not written"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -153,6 +154,8 @@ class _Replay:
                     events = [event for event in events if event.pid in lines.pids]
                 self._printed += len(events)
                 self._write(formatter.format(events))
+                while not formatter.wait(time.monotonic() + 1):
+                    pass  # a collector that is away: Ctrl-C ends it
             elif isinstance(item, Clock):
                 self._clock.set(*item)
             elif isinstance(item, Lost):
@@ -182,7 +185,9 @@ class _Replay:
             header.kernel_release,
             header.boot_id,
         )
-        formatter = call_formatter(lines, functions, self._clock, style, origin, self._stacks)
+        formatter = call_formatter(
+            lines, functions, self._clock, style, origin, self._stacks, self._console
+        )
         self._formatter = formatter
         self._write(formatter.start())
         if lines.format != "lines":
@@ -215,7 +220,8 @@ class _Replay:
         account = account_of(end, self._read, self._lost)
         good = tell(account, escape(self._reader.header.function), self._console)
         self._write(formatter.end(account))
-        return exit_status(account, strict=self._options.strict) if good else 1
+        failed = formatter.failed or not good
+        return exit_status(account, strict=self._options.strict) or int(failed)
 
     def _write(self, text: str) -> None:
         """Writes whole lines, as the live command encodes them."""

@@ -43,6 +43,7 @@ class Stream:
         recorder: writes the samples, before their lines; goes with a decode.
         merge: put the events of all CPUs in the order of their times.
         limit: stop after so many events; 0: never.
+        wait: waits for room for more events where they go; see Formatter.wait().
         on_turn: called again and again; returns in how many seconds next, or None: whenever.
 
     Attributes:
@@ -62,6 +63,7 @@ class Stream:
         recorder: Recorder | None = None,
         merge: bool,
         limit: int = 0,
+        wait: Callable[[float], bool] = lambda deadline: True,
         on_turn: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._buffer = buffer
@@ -72,6 +74,7 @@ class Stream:
         time_of = itemgetter(_TIME) if decode is None else _time_of_pair
         self._merger: Merger[Any] | None = Merger(time_of) if merge else None
         self._left = limit or _NO_LIMIT
+        self._wait = wait
         self._on_turn = on_turn
         self._turn_due: float | None = None
         self._stopping = False
@@ -93,10 +96,13 @@ class Stream:
                 now = time.monotonic()
                 if now >= end or not self._left:
                     break
-                if not output.blocked() and not self._read(self._patience(now, end)):
-                    output.check_reader()
                 # A slow reader must not keep us from the deadline, nor from a signal.
-                output.flush(min(end, now + 0.1))
+                soon = min(end, now + 0.1)
+                if output.blocked() or not self._wait(soon):
+                    pass  # the buffers fill: losses are counted there
+                elif not self._read(self._patience(now, end)):
+                    output.check_reader()
+                output.flush(soon)
                 self._turn_due = self._on_turn()
         except OutputClosedError:
             self.reader_left = True
@@ -110,6 +116,8 @@ class Stream:
         self._stopping = False
         try:
             while time.monotonic() < end and not self._stopping:
+                if not self._wait(min(end, time.monotonic() + 0.1)):
+                    continue
                 if not self._output.blocked() and not self._read(0):
                     self.drained = True
                     break
