@@ -19,7 +19,7 @@ from .columns import wanted_arguments
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
 from .filter import Filter, compile_filter
 from .functions import Function, find_functions
-from .origin import Traced
+from .origin import RETURN_VALUE, Traced
 from .pattern import Pattern, compile_patterns
 from .scope import KernelTypes, MissingArgument
 from .usage import UsageError
@@ -303,6 +303,8 @@ def _all_arguments(
     Raises: UsageError: no function has one of them.
     """
     named = {spec.partition(":")[0] for spec in options.args}
+    if options.returns:  # it is there, in the format of --ret
+        named.add(RETURN_VALUE)
     # --args has the function's own arguments.
     fields = [
         name
