@@ -191,7 +191,11 @@ def arguments_of(
         failed_shift = 64 - 8 * scope.returned.shape.size if failed == NEGATIVE else 0
         if all(name != RETURNED for name, _place, _form in asked):
             spec = f"{RETURNED}:{ret}" if ret else RETURNED
-            shower.add(*read_spec(spec, scope, returns=True))
+            try:
+                shower.add(*read_spec(spec, scope, returns=True))
+            except UsageError as error:
+                text = str(error).replace(f"--arg {RETURNED}:", "--ret ", 1)
+                raise UsageError(text) from None
     if all_of or (first and not specs and isinstance(function, Tracepoint)):
         names = {parameter.name for parameter in scope.parameters}
         own = {name: form for name, _place, form in asked if name in names}

@@ -23,6 +23,7 @@ from .text import escape
 # elf(5)
 _MAGIC = b"\x7fELF"
 _PT_LOAD, _PT_NOTE = 1, 4
+_PF_X = 1
 _SHT_SYMTAB, _SHT_PROGBITS, _SHT_DYNSYM, _SHT_GNU_VERSYM = 2, 1, 11, 0x6FFFFFFF
 _NT_GNU_BUILD_ID = 3
 
@@ -40,6 +41,7 @@ class _Segment(NamedTuple):
     offset: int
     address: int
     size: int  # in the file
+    is_code: bool
 
 
 class ElfSymbols:
@@ -122,9 +124,9 @@ class ElfSymbols:
         for at in range(0, size * count, max(size, 1)):
             words = layout.unpack_from(data, at)
             if self.is_64:
-                yield _Segment(words[0], words[2], words[3], words[5])
+                yield _Segment(words[0], words[2], words[3], words[5], bool(words[1] & _PF_X))
             else:
-                yield _Segment(words[0], words[1], words[2], words[4])
+                yield _Segment(words[0], words[1], words[2], words[4], bool(words[6] & _PF_X))
 
     def _sections(self, file: BinaryIO, head: bytes) -> Iterator[Section]:
         if self.is_64:
@@ -208,9 +210,13 @@ class ElfSymbols:
         return None
 
     def offset_of(self, address: int) -> int | None:
-        """Where in the file a virtual address lies; None: nowhere."""
+        """Where in the file the code at a virtual address lies; None: there is none."""
         for segment in self._segments:
-            if segment.type == _PT_LOAD and 0 <= address - segment.address < segment.size:
+            if (
+                segment.type == _PT_LOAD
+                and segment.is_code
+                and 0 <= address - segment.address < segment.size
+            ):
                 return address - segment.address + segment.offset
         return None
 

@@ -130,7 +130,7 @@ def _names(word: str, events: Path) -> list[tuple[str, str]]:
     """Category and name of what a word means. Raises: UsageError, BpfError: there is none."""
     category, colon, name = word.partition(":")
     if not colon or not category or not name or not re.fullmatch(r"[\w*?!\[\]:-]+", word):
-        raise UsageError(f"{escape(word)!r} is no CATEGORY:NAME, as sched:sched_switch")
+        raise UsageError(f"{word!r} is no CATEGORY:NAME, as sched:sched_switch")
     if not set(word) & set("*?["):
         if _is_there(events, category, name):
             return [(category, name)]
@@ -174,7 +174,7 @@ def _read(events: Path, category: str, name: str) -> Tracepoint:
         raise BpfError(operation, error.errno, error.strerror or "") from None
     fields, behind, printed = read_format(text, category)
     if not behind:
-        raise BpfError(operation, None, f"its format makes no sense: {escape(text[:80])!r}")
+        raise BpfError(operation, None, f"its format makes no sense: {text[:80]!r}")
     return Tracepoint(category, name, f"{category}:{name}", fields, names_in(printed))
 
 

@@ -156,7 +156,7 @@ def _take_apart(text: str) -> _Word:
     """A word's parts. Raises: UsageError."""
     binary, colon, rest = text.partition(":")
     if not colon or not rest or not text.isprintable():
-        raise UsageError(f"{escape(text)!r} is no BINARY:SYMBOL, as libc:open64")
+        raise UsageError(f"{text!r} is no BINARY:SYMBOL, as libc:open64")
     if _OFFSET.fullmatch(rest):
         return _Word(text, binary, "", int(rest, 0 if rest.startswith("0x") else 10))
     name, plus, tail = rest.rpartition("+")
@@ -250,7 +250,8 @@ def _functions(word: _Word, binary: _Binary, *, all_of: bool) -> list[UserFuncti
         raise _not_yet(word, symbols)
     left_out = sum(each.is_ifunc for each in symbols)
     if left_out:
-        _logger.warning("%s: %d functions are left out: %s.", word.text, left_out, _IFUNC)
+        what = "function is" if left_out == 1 else "functions are"
+        _logger.warning("%s: %d %s left out: %s.", word.text, left_out, what, _IFUNC)
     if not word.is_glob and not all_of and len(able) > 1:
         raise _which(word, able, binary)
     once = _each_once(able)

@@ -120,7 +120,7 @@ def test_without_tracefs(tracefs: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_format_that_makes_no_sense(tracefs: Path) -> None:
     (tracefs / "sched/sched_switch/format").write_text("\x1bnothing", encoding="ascii")
-    with pytest.raises(BpfError, match=r"its format makes no sense: '\\\\x1bnothing'"):
+    with pytest.raises(BpfError, match=r"its format makes no sense: '\\x1bnothing'"):
         find_tracepoints(["sched:sched_switch"])
 
 
