@@ -33,7 +33,8 @@ def call_formatter(
         stacks: by the events' ``kernel_stack`` and ``user_stack``; None: none were asked for.
         console: of a format that has something to tell beside its text.
 
-    Raises: usage.UsageError: --fields names a field that there is not.
+    Raises: usage.UsageError: --fields names a field that there is not. BpfError: the format
+        needs a package that is not there, or a file that cannot be written.
     """
     if options.format == "json":
         from .json_lines import JsonLines
@@ -48,6 +49,14 @@ def call_formatter(
 
         assert console is not None
         return OtlpSender(options, functions, clock, origin, console, stacks)
+    if options.format == "chrome-trace":
+        from .chrome_trace import ChromeTrace
+
+        return ChromeTrace(options, functions, clock, origin, stacks)
+    if options.format == "parquet":
+        from .parquet import ParquetWriter
+
+        return ParquetWriter(options, functions, clock, origin, stacks)
     if options.fields:
         from .columns import Columns
 

@@ -70,7 +70,7 @@ class JsonLines(Formatter):
                 "returns": function.returns,
                 "args": [
                     {"name": name, "type": _text(argument.type)}
-                    for name, argument in _by_name(function.arguments)
+                    for name, argument in by_name(function.arguments)
                 ],
             }
             for function in self._functions
@@ -165,12 +165,12 @@ class JsonLines(Formatter):
     def _make(self, index: int) -> list[_Argument]:
         known = index < len(self._functions)
         arguments = self._functions[index].arguments if known else ()
-        named = _by_name(arguments)
+        named = by_name(arguments)
         made = self._arguments[index] = [_Argument(*pair, self._raw) for pair in named]
         return made
 
 
-def _by_name(arguments: tuple[ShownArgument, ...]) -> list[tuple[str, ShownArgument]]:
+def by_name(arguments: tuple[ShownArgument, ...]) -> list[tuple[str, ShownArgument]]:
     """Arguments with their keys: what is shown a second time, in another format, is "name:2"."""
     found: dict[str, ShownArgument] = {}
     for argument in arguments:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from . import usage
 
-FORMATS = ("lines", "json", "folded", "otlp")
+FORMATS = ("lines", "json", "folded", "chrome-trace", "parquet", "otlp")
 COLORS = ("auto", "always", "never")
 
 #: Where a collector of OpenTelemetry listens on its own machine.
