@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .aggregate_options import Aggregate
     from .calls import Calls
     from .plot import Plot
+    from .stacks import Stacks
     from .style import Style
     from .tally import Tallies
 
@@ -114,7 +115,10 @@ class _Run:
             prepare = partial(self._prepare, calls)
             obj = stack.enter_context(probing.loaded(calls, wait.wake, prepare))
             self._output = output = open_output(self._options)
-            self._make_report(obj, calls, output, make_text)
+            stacks = calls.stacks(obj)
+            if stacks is not None:
+                stack.callback(stacks.close)
+            self._make_report(obj, calls, stacks, make_text)
             attached = stack.enter_context(probing.attached(obj, calls))
             started, end = probing.begin(obj, attached, calls)
             reader_left = not self._listen(output, wait, started, end)
@@ -136,16 +140,14 @@ class _Run:
         )
 
     def _make_report(
-        self, obj: BpfObject, calls: Calls, output: Output, make_text: MakeText
+        self, obj: BpfObject, calls: Calls, stacks: Stacks | None, make_text: MakeText
     ) -> None:
-        aggregate, lines = self._aggregate, self._options.lines
+        aggregate, lines, output = self._aggregate, self._options.lines, self._output
+        assert output is not None
         self._groups, self._counters = obj.maps["GROUPS"], obj.maps["COUNTERS"]
-        traced = calls.traced
-        if not aggregate.by.argument:
-            traced = tuple(each._replace(arguments=()) for each in traced)
-        self._labels = Labels(aggregate.by, traced, calls.stacks(obj))
+        self._labels = Labels(aggregate.by, calls.traced, stacks)
         if lines.json:
-            header = JsonLines(lines, traced, self._clock, here())
+            header = JsonLines(lines, calls.traced, self._clock, here())
             kind = "latency" if aggregate.times else "count"
             scale = aggregate.scale if aggregate.times else None
             self._report = JsonReport(kind, scale, header, self._clock)

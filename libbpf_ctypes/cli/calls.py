@@ -147,7 +147,7 @@ class Calls:
             "cgroup_chosen": self._cgroup is not None,
             "kernel_stacks": options.kernel_stack,
             "user_stacks": options.user_stack,
-            "preemptible": options.command in ("uprobe", "uretprobe"),
+            "preemptible": options.kind == "uprobe",
             "slower_ns": options.slower_ns,
             "failed_only": options.failed,
             "kept_size": self.kept_size,
@@ -190,7 +190,7 @@ class Calls:
     @property
     def noun(self) -> str:
         """What is traced, in a word."""
-        return "tracepoint" if self._options.command == "tracepoint" else "function"
+        return "tracepoint" if self._options.kind == "tracepoint" else "function"
 
     @property
     def kept_size(self) -> int:
@@ -200,7 +200,7 @@ class Calls:
     def _programs(self) -> set[str]:
         """The programs that are loaded."""
         kinds = [kind for kind in (self._entry, self._exit) if kind]
-        single = "tracepoint" if self._options.command == "tracepoint" else "kprobe"
+        single = "tracepoint" if self._options.kind == "tracepoint" else "kprobe"
         found = {f"{kind}_{single}" for kind in kinds} if self.plan.single else set()
         return found | ({f"{kind}_kprobe_multi" for kind in kinds} if self.plan.multi else set())
 
@@ -248,7 +248,12 @@ class Calls:
         if any(compared):
             most = max(len(made.comparisons) for made in self._filters)
             every.append(f"up to {most} comparison{'s' * (most > 1)}, {_reads(compared)}")
-        sent = f"{_reads(fetched)}, {self.schema.size} bytes in its CPU's buffer"
+        sent = f"{_reads(fetched)}, "
+        if self._options.sums:
+            sent += "kept until it returns, then " if self._exit else ""
+            sent += "added to its group"
+        else:
+            sent += f"{self.schema.size} bytes in its CPU's buffer"
         if choice.sample > 1:
             sent += f"; one of {choice.sample}, by chance"
         return [("Every call", "; ".join(every) or "is chosen"), ("A call that is chosen", sent)]
@@ -268,11 +273,11 @@ class Calls:
 def _find(options: Options) -> list[Any]:
     """What the words name. Raises: UsageError, BpfError."""
     words = list(options.words)
-    if options.command in ("uprobe", "uretprobe"):
+    if options.kind == "uprobe":
         from .user_functions import find_user_functions
 
         return list(find_user_functions(words, pids=options.choice.pids, all_of=options.all_of))
-    if options.command == "tracepoint":
+    if options.kind == "tracepoint":
         from .tracepoints import find_tracepoints
 
         return list(find_tracepoints(words))
@@ -302,6 +307,8 @@ def _all_arguments(
 
     Raises: UsageError: no function has one of them.
     """
+    if options.sums and not options.args:
+        return [Arguments((), ())] * len(functions)
     named = {spec.partition(":")[0] for spec in options.args}
     if options.returns:  # it is there, in the format of --ret
         named.add(RETURN_VALUE)
@@ -318,7 +325,7 @@ def _all_arguments(
             all_of=options.all_args,
             specs=[*options.args, *fields],
             raw=options.lines.raw_args,
-            returns=options.returns and options.command != "latency",
+            returns=options.returns and not options.sums,
             ret=options.ret,
         )
     except MissingArgument as error:

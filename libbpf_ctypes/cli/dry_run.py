@@ -40,10 +40,11 @@ def _lines(calls: Calls, options: Options) -> list[str]:
         lines.append(f"  {_name(function)}({shown}): {how}")
     for kind, most in calls.work():
         lines.append(f"{kind}: {most}")
-    cpus = os.cpu_count() or 1
-    pages = pages_for(options.buffer) if options.buffer else default_pages()
-    size = pages * PAGE_SIZE >> 10
-    lines.append(f"Buffers: {cpus} CPUs with {size} KiB each, {cpus * size} KiB")
+    if not options.sums:
+        cpus = os.cpu_count() or 1
+        pages = pages_for(options.buffer) if options.buffer else default_pages()
+        size = pages * PAGE_SIZE >> 10
+        lines.append(f"Buffers: {cpus} CPUs with {size} KiB each, {cpus * size} KiB")
     lines.append(f"Files that the probes keep open: {plan.descriptors}")
     if len(plan.single) > 1:
         lines.append("Single probes are attached one after the other: many take a while.")

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from .stacks import Stacks
 
 
-def fold(comm: str, user: Iterable[str], kernel: Iterable[str]) -> str:
-    """A stack in a line: "comm;outermost;...;innermost", the kernel's frames behind the user's.
+def fold(parts: Iterable[str], user: Iterable[str], kernel: Iterable[str]) -> str:
+    """A stack in a line: "part;outermost;...;innermost", the kernel's frames behind the user's.
 
-    Args: comm: of the thread. user, kernel: frames, innermost first, as Stacks has them.
+    Args:
+        parts: whose stack it is, as it is printed.
+        user, kernel: frames, innermost first, as Stacks has them.
     """
     frames = [function_of(frame) for frame in (*kernel, *user)]
-    return ";".join(part.replace(";", ":") for part in (escape(comm), *reversed(frames)))
+    return ";".join(part.replace(";", ":") for part in (*parts, *reversed(frames)))
 
 
 class Folded(Formatter):
@@ -35,8 +37,8 @@ class Folded(Formatter):
         def make(key: tuple[str, int, int, int]) -> str:
             comm, kernel, user, pid = key
             if stacks is None:
-                return fold(comm, (), ())
-            return fold(comm, stacks.user(user, pid), stacks.kernel(kernel))
+                return fold((escape(comm),), (), ())
+            return fold((escape(comm),), stacks.user(user, pid), stacks.kernel(kernel))
 
         self._folded = Memo(make)
         self._counts: Counter[str] = Counter()

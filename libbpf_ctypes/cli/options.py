@@ -23,6 +23,11 @@ _CPU_MAX = 1 << 16
 _NAME = re.compile(r"(?:\w[\w.-]*:)?[A-Za-z_][\w.]*")
 
 
+#: What the commands probe, in the kernel's word; of others it is kprobe. In latency and count
+#: it is written before the names.
+_KINDS = {"uprobe": "uprobe", "uretprobe": "uprobe", "tracepoint": "tracepoint"}
+
+
 class Choice(NamedTuple):
     """Which calls are traced; the kernel decides it.
 
@@ -50,6 +55,7 @@ class Options(NamedTuple):
     """The command line."""
 
     command: str
+    kind: str  # of what is probed: kprobe, uprobe or tracepoint
     words: tuple[str, ...]  # of functions
     address: str | None
     all_of: bool
@@ -84,7 +90,12 @@ class Options(NamedTuple):
     @property
     def of_kernel(self) -> bool:
         """Whether it is functions of the kernel that are traced."""
-        return self.command not in ("uprobe", "uretprobe", "tracepoint")
+        return self.kind == "kprobe"
+
+    @property
+    def sums(self) -> bool:
+        """Whether calls are summed up in the kernel: there are no events."""
+        return self.command in ("latency", "count")
 
     @property
     def returns(self) -> bool:
@@ -94,7 +105,8 @@ class Options(NamedTuple):
     @property
     def probe(self) -> str:
         """What is attached, in the kernel's word."""
-        return {"latency": "kretprobe", "count": "kprobe"}.get(self.command, self.command)
+        returns = {"kprobe": "kretprobe", "uprobe": "uretprobe"}
+        return returns[self.kind] if self.returns else self.kind
 
     def is_plain(self) -> bool:
         """Whether the plain program does: one function by name, its first argument."""
@@ -122,7 +134,7 @@ def read_options(words: dict[str, Any]) -> Options:
     ):
         raise usage.UsageError("--record and --output name the same file")
     command = usage.command_of(words)
-    _check_names(command, words["FUNCTION"])
+    kind, names = _read_names(command, words["FUNCTION"])
     lines = read_line_options(words)
     if words["--record"] is not None and words["--dry-run"]:
         raise usage.UsageError("--dry-run traces nothing: leave --record out")
@@ -130,7 +142,8 @@ def read_options(words: dict[str, Any]) -> Options:
         raise usage.UsageError("--raw-args prints numbers as they are: leave it or the format out")
     return Options(
         command=command,
-        words=tuple(words["FUNCTION"]),
+        kind=kind,
+        words=names,
         address=words["--address"],
         all_of=words["--all"],
         choice=_read_choice(words, lines),
@@ -162,18 +175,34 @@ def read_options(words: dict[str, Any]) -> Options:
     )
 
 
-def _check_names(command: str, names: list[str]) -> None:
-    """Refuses what can be no name of what the command traces. Raises: usage.UsageError."""
-    what = {
-        "tracepoint": "a tracepoint",
-        **dict.fromkeys(("uprobe", "uretprobe"), "a binary's function"),
-    }.get(command, "a kernel function")
-    of_kernel = what == "a kernel function"
+def _read_names(command: str, words: list[str]) -> tuple[str, tuple[str, ...]]:
+    """What is probed, and the names of it. Raises: usage.UsageError: what can be no name."""
+    kind, names = _KINDS.get(command, "kprobe"), tuple(words)
+    if command in ("latency", "count"):
+        kind, names = _without_kind(words)
+        if command == "latency" and kind == "tracepoint":
+            raise usage.UsageError("latency is of functions: a tracepoint does not return")
+    what = {"tracepoint": "a tracepoint", "uprobe": "a binary's function"}
     for name in names:
         if name.startswith("-"):  # docopt takes -5 for an argument
             raise usage.UsageError(f"unknown option {escape(name)}")
-        if not name or not name.isprintable() or (of_kernel and (" " in name or name[0].isdigit())):
-            raise usage.UsageError(f"{name!r} is not the name of {what}")
+        odd = kind == "kprobe" and (" " in name or name[:1].isdigit())
+        if not name or not name.isprintable() or odd:
+            raise usage.UsageError(
+                f"{name!r} is not the name of {what.get(kind, 'a kernel function')}"
+            )
+    return kind, names
+
+
+def _without_kind(words: list[str]) -> tuple[str, tuple[str, ...]]:
+    """The kind that is written before the names, and these. Raises: usage.UsageError."""
+    found = [word.partition(":") for word in words]
+    kinds = [kind if kind in ("uprobe", "tracepoint") else "" for kind, _, _ in found]
+    if len(set(kinds)) > 1:
+        raise usage.UsageError("functions of the kernel, uprobe: and tracepoint: go not together")
+    if not kinds[0]:
+        return "kprobe", tuple(words)
+    return kinds[0], tuple(name for _, _, name in found)
 
 
 def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .account import why_nothing
+from .account import begun_before, why_nothing
 
 if TYPE_CHECKING:
     from ..events import Counters
@@ -112,8 +112,7 @@ def _summary(sums: Sums) -> str:
     missed = "missed: not known before Linux 6.7"
     if sums.missed is not None:
         missed = f"{sums.missed} missed"
-    # Of a call that was left out the return is none of a call that was kept, either.
-    before = counters.unmatched - counters.filtered - counters.unreadable - counters.no_room
-    older = f"; at least {before} returned that had begun before" if before > 0 else ""
+    before = begun_before(counters)
+    older = f"; at least {before} returned that had begun before" if before else ""
     seconds = sums.duration_ns / 1e9
     return f"{counters.seen} calls in {seconds:.1f} seconds: {', '.join(parts)}{older}; {missed}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .folded import fold
 from .histogram import below, draw, duration, quantile
 from .report import Report
-from .stacks import function_of
 from .style import pad, width_of
 
 if TYPE_CHECKING:
@@ -66,13 +66,9 @@ class FoldedCounts(Report):
     """What makes flame graphs takes: each stack from its outermost function on, and its calls."""
 
     def section(self, section: Section) -> str:
-        lines = []
-        for row in section.rows:
-            frames = [function_of(frame) for frame in (*row.kernel, *row.user)]
-            parts = [*row.cells, *reversed(frames)]
-            whole = ";".join(part.replace(";", ":") for part in parts)
-            lines.append(f"{whole} {row.tally.calls}\n")
-        return "".join(lines)
+        return "".join(
+            f"{fold(row.cells, row.user, row.kernel)} {row.tally.calls}\n" for row in section.rows
+        )
 
 
 class Histograms(Report):

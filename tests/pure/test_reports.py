@@ -108,11 +108,37 @@ def test_folded_stacks_are_by_process_unless_asked_otherwise() -> None:
         ("latency f --plot x.svg -o ./x.svg", "name the same file"),
         ("latency f --format folded", "takes no option --format"),
         ("latency f --sample 1/10", "takes no option --sample"),
+        ("latency tracepoint:sched:sched_switch", "a tracepoint does not return"),
+        ("count vfs_read tracepoint:sched:sched_switch", "go not together"),
+        ("count uprobe:", "'' is not the name of a binary's function"),
+        ("count 5", "'5' is not the name of a kernel function"),
     ],
 )
 def test_what_makes_no_sense_is_refused(line: str, wrong: str) -> None:
     with pytest.raises(usage.UsageError, match=wrong):
         read(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "names", "probe"),
+    [
+        (
+            "latency vfs_read ext4:ext4_sync_fs",
+            "kprobe",
+            ("vfs_read", "ext4:ext4_sync_fs"),
+            "kretprobe",
+        ),
+        ("count 'vfs_*'", "kprobe", ("vfs_*",), "kprobe"),
+        ("latency uprobe:libc:getaddrinfo", "uprobe", ("libc:getaddrinfo",), "uretprobe"),
+        ("count uprobe::main uprobe:/bin/a:b", "uprobe", (":main", "/bin/a:b"), "uprobe"),
+        ("count tracepoint:sched:*", "tracepoint", ("sched:*",), "tracepoint"),
+    ],
+)
+def test_what_is_probed_is_written_before_its_name(
+    line: str, kind: str, names: tuple[str, ...], probe: str
+) -> None:
+    found = read(line).options
+    assert (found.kind, found.words, found.probe) == (kind, names, probe)
 
 
 # --- count's text
@@ -278,7 +304,7 @@ def test_all_calls_are_accounted_for(capsys: pytest.CaptureFixture[str]) -> None
     *errors, line = told(SUMS, capsys)
     assert line == (
         "[INFO] 20 calls in 2.0 seconds: 3 filtered, 1 unreadable, 2 without room, "
-        "4 not returned, 10 counted in 2 groups; at least 3 returned that had begun before; "
+        "4 not returned, 10 counted in 2 groups; at least 4 returned that had begun before; "
         "5 missed"
     )
     for error, words in zip(

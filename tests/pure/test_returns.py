@@ -93,11 +93,12 @@ def test_json_of_returns_and_their_stacks() -> None:
 
 def test_a_stack_is_folded_into_a_line() -> None:
     user, kernel = KnownStacks().user(8, 5), KnownStacks().kernel(7)
-    assert fold("a;b\x1b", user, kernel) == (
+    assert fold((r"a;b\x1b",), user, kernel) == (
         r"a:b\x1b;[5];std::map<a:b, c>::get();open64;ext4_open;vfs_open"
     )
     assert (
-        fold("x", ("0x7f00", "operator+(int)+0x3 (a (b).so)"), ()) == "x;operator+(int);[unknown]"
+        fold(("x",), ("0x7f00", "operator+(int)+0x3 (a (b).so)"), ())
+        == "x;operator+(int);[unknown]"
     )
 
 
