@@ -8,7 +8,8 @@ from .. import recording_format
 from ..btf import Kind
 from ..errors import BpfError
 from ..events import CallEvent, Counters, SyscallEvent
-from ..recording_format import End, Header, schema_of
+from ..recording_format import End, Header
+from ..recording_layout import schema_of
 from ..schema import Schema
 from .account import Account
 from .argument import Argument

@@ -7,9 +7,10 @@ from typing import Any, Callable
 
 from ..errors import BpfError
 from ..events import SYSCALL_EVENT, CallEvent
-from ..recording import RecordingWriter
 from ..recording_format import Argument as RecordedArgument
-from ..recording_format import Clock, Header, layout_of
+from ..recording_format import Clock, Header
+from ..recording_layout import layout_of
+from ..recording_writer import RecordingWriter
 from ..schema import Schema
 from .account import Account
 from .argument import Argument

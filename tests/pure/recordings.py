@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from libbpf_ctypes import recording_format as form
 from libbpf_ctypes.errors import RecordingError
 from libbpf_ctypes.events import SYSCALL_EVENT
-from libbpf_ctypes.recording import Item, RecordingReader, RecordingWriter
+from libbpf_ctypes.recording import Item, RecordingReader
 from libbpf_ctypes.recording_format import Argument, Clock, End, Header, Lost, Samples
+from libbpf_ctypes.recording_layout import layout_of
+from libbpf_ctypes.recording_writer import RecordingWriter
 
 INT = Argument("dfd", True, 1, "int", 4, True, False)
 PADDING = b"\xa5\xa5\xa5\xa5"
@@ -19,7 +21,7 @@ PADDING = b"\xa5\xa5\xa5\xa5"
 
 def header(byte_order: int = form.LITTLE, argument: Argument = INT) -> Header:
     """The header of a trace of do_sys_openat2."""
-    _order, size, fields = form.layout_of(SYSCALL_EVENT)
+    _order, size, fields = layout_of(SYSCALL_EVENT)
     where = ("6.1.0-test", "host", "0c1d7e9a-0000-4000-8000-000000000000")
     return Header(
         "0.1.0", "do_sys_openat2", 0, "any", byte_order, *where, Clock(0, 0), argument,

@@ -8,8 +8,8 @@ from libbpf_ctypes.cli.origin import Traced
 from libbpf_ctypes.cli.recorded import function_record
 from libbpf_ctypes.cli.recorder import make_header
 from libbpf_ctypes.events import call_event_schema
-from libbpf_ctypes.recording import RecordingWriter
 from libbpf_ctypes.recording_format import Clock, Samples
+from libbpf_ctypes.recording_writer import RecordingWriter
 
 from .calls import OFFSET
 from .helpers import run_tool

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from libbpf_ctypes import recording_format as form
 from libbpf_ctypes.errors import RecordingError
 from libbpf_ctypes.events import SYSCALL_EVENT
-from libbpf_ctypes.recording import Item, RecordingReader, RecordingWriter
+from libbpf_ctypes.recording import Item, RecordingReader
 from libbpf_ctypes.recording_format import Argument, Clock, End, Field, Header, Lost, Samples
+from libbpf_ctypes.recording_writer import RecordingWriter
 
 from .helpers import ROOT, run_python
 from .recordings import chunk, end_of, event, header, read, write

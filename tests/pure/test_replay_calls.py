@@ -44,6 +44,7 @@ from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.events import Counters, call_event_schema
 from libbpf_ctypes.recording import RecordingReader
 from libbpf_ctypes.recording_format import Functions, Samples
+from libbpf_ctypes.recording_layout import layout_of
 
 from ..fuzz.fuzz_recording import fuzz_recording
 from .calls import NOTHING, OPENAT, READ, RETURNED, KnownStacks, sample
@@ -476,7 +477,7 @@ def test_any_bytes_as_functions_or_stacks_do_no_harm(
 
 
 SAMPLE = sample(b"cat", (1, 2, 3), (b"x",))
-_order, _size, _fields = form.layout_of(call_event_schema(1).declaration)
+_order, _size, _fields = layout_of(call_event_schema(1).declaration)
 CALL_HEADER = header()._replace(event="call_event", size=_size, fields=_fields)
 
 
