@@ -131,6 +131,8 @@ def tool(words: list[str], box: int | None = None) -> Callable[[], object]:
 
 def preload() -> None:
     """Imports what the command imports: under emulation that takes each of them seconds."""
+    import difflib  # noqa: F401
+    import encodings.ascii  # noqa: F401
     import pkgutil
     from importlib import import_module
 
@@ -138,7 +140,7 @@ def preload() -> None:
     import docopt  # noqa: F401
 
     import libbpf_ctypes
-    from libbpf_ctypes import cli
+    from libbpf_ctypes import cli, drift  # noqa: F401
 
     for name in libbpf_ctypes.__all__:
         getattr(libbpf_ctypes, name)
