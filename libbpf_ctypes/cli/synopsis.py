@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 #: Whom a section or an option is for, where not for all: "(latency, count)", "(not latency)".
-_WHOM = re.compile(r" \((not )?([a-z, ]+)\)(?=:?$)")
+_WHOM = re.compile(r" \((not )?([a-z, ]+)\)$")
 #: What --help of one command fits in, with room for the prompt below it.
 _LINES, _COLUMNS = 23, 80
 
@@ -21,6 +21,7 @@ class Option(NamedTuple):
     value: str  # what it takes, as "SECONDS"; "": nothing
     text: str
     default: str | None
+    whom: str  # " (latency)", " (not latency)"; "": for all
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -35,14 +36,14 @@ class Option(NamedTuple):
 
 def _sections(doc: str) -> Iterator[tuple[str, str]]:
     """The header and the body of each section."""
-    found = re.split(r"^(\S[^\n]*:)\n(?=  )", doc, flags=re.M)
-    yield from zip(found[1::2], found[2::2])
+    found = re.split(r"^(\S[^\n]*):\n(?=  )", doc, flags=re.M)
+    yield from zip(found[1::2], (body.split("\n\n")[0] for body in found[2::2]))
 
 
 def section(doc: str, name: str) -> list[str]:
     """The lines of a section, without their indentation."""
-    body = next((body for header, body in _sections(doc) if header == f"{name}:"), "")
-    return [line[2:] for line in body.split("\n\n")[0].splitlines()]
+    body = next((body for header, body in _sections(doc) if header == name), "")
+    return [line[2:] for line in body.splitlines()]
 
 
 def commands(doc: str) -> dict[str, str]:
@@ -69,34 +70,41 @@ def usage_of(doc: str, command: str) -> str:
 
 
 @cache
+def groups(doc: str) -> tuple[tuple[str, tuple[Option, ...]], ...]:
+    """The headers of the options' sections, each with its options."""
+    return tuple(
+        (header, tuple(_option(entry) for entry in re.split(r"\n(?=  -)", "\n" + body)[1:]))
+        for header, body in _sections(doc)
+        if "ptions" in header
+    )
+
+
+@cache
 def options(doc: str, command: str = "") -> tuple[Option, ...]:
     """All options, or those that a command takes."""
     usage = usage_of(doc, command)
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage))
-    found = []
-    for header, body in _sections(doc):
-        if "ptions" not in header:
-            continue
-        of_section = "[options]" in usage and _is_for(header, command)
-        for entry in re.split(r"\n(?=  -)", "\n" + body.split("\n\n")[0])[1:]:
-            option = _option(entry)
-            mine = of_section and _is_for(" ".join(entry.split()), command)
-            if not command or mine or named & set(option.names):
+    found: list[Option] = []
+    for header, group in groups(doc):
+        of_group = "[options]" in usage and header != "Other options" and _is_for(header, command)
+        for option in group:
+            mine = (of_group and _is_for(option.whom, command)) or named & set(option.names)
+            if mine or not command:
                 found.append(option)
     return tuple(found)
 
 
-def _is_for(text: str, command: str) -> bool:
-    """Whether a header or an option is for this command, by what is in parentheses at its end."""
-    found = _WHOM.search(text)
-    if found is None:
-        return not text.startswith("Other ")
-    return (command in found[2].split(", ")) != bool(found[1])
+def _is_for(whom: str, command: str) -> bool:
+    """Whether what is in parentheses at the end of a text names this command."""
+    found = _WHOM.search(whom)
+    return found is None or (command in found[2].split(", ")) != bool(found[1])
 
 
 def _option(entry: str) -> Option:
     names, text = re.split(r"  +", entry.strip(), maxsplit=1)
     text = " ".join(text.split())
+    whom = _WHOM.search(text)
+    text = _WHOM.sub("", text)
     default = re.search(r" ?\[default: (.*)\]", text)
     if default:
         text = text.replace(default[0], "")
@@ -107,6 +115,7 @@ def _option(entry: str) -> Option:
         words[-1][1] if len(words[-1]) > 1 else "",
         text,
         default[1] if default else None,
+        whom[0] if whom else "",
     )
 
 
@@ -170,8 +179,7 @@ def _entries(told: list[Option]) -> list[str]:
     width = max(map(len, heads)) + 2
     lines = []
     for head, each in zip(heads, told):
-        text = _WHOM.sub("", each.text)
-        wrapped = textwrap.wrap(text, _COLUMNS - 1 - width, break_on_hyphens=False)
+        wrapped = textwrap.wrap(each.text, _COLUMNS - 1 - width, break_on_hyphens=False)
         lines.append(f"{head:<{width}}{wrapped[0]}")
         lines += [" " * width + more for more in wrapped[1:]]
     return lines
