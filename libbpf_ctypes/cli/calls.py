@@ -6,23 +6,16 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable
 
-from .. import kernel
-from .._shapes import Shapes
 from ..errors import BpfError
 from ..events import call_event_schema
-from .arguments import Arguments, arguments_of_all
+from .asked import all_arguments, all_filters, comm_pattern, find, tell_left_out
 from .attaching import attach, plan
-from .columns import WIDTHS as FIELDS
-from .columns import wanted_arguments
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
-from .filter import Filter, compile_filter
-from .functions import Function, find_functions
-from .origin import RETURN_VALUE, Traced
-from .pattern import Pattern, compile_patterns
-from .scope import KernelTypes, MissingArgument
-from .usage import UsageError
+from .origin import Traced
+from .process_ids import process_ids
+from .scope import KernelTypes
 
 if TYPE_CHECKING:
     from ..object import BpfObject
@@ -51,39 +44,12 @@ _PREEMPTED = 4
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
 _VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
 _UNWRAP = 1
-_NO_FILTER = 0xFFFF
 
 #: Of more functions than that the types are looked up by an index.
 _MANY = 20
 
-#: A kernel's comm has room for so many bytes, and the NUL.
-_COMM_MAX = 15
-
-#: Offsets that ns_pid and the like need, by the object's variable: struct, member.
-_PLACES = {
-    "task_group_leader": ("task_struct", "group_leader"),
-    "task_thread_pid": ("task_struct", "thread_pid"),
-    "pid_level": ("pid", "level"),
-    "pid_numbers": ("pid", "numbers"),
-    "upid_ns": ("upid", "ns"),
-    "upid_nr": ("upid", "nr"),
-}
-
-
 #: Of a call whose duration alone is asked for: up to its time, in struct call_event.
 _TIMED_SIZE = 24
-
-
-class Ids(NamedTuple):
-    """Process ids of other pid namespaces than the initial one.
-
-    Attributes:
-        offsets: values of the object's variables of these names; none: they are not to be had.
-        namespace: the inode number of the user's pid namespace; 0: the initial one.
-    """
-
-    offsets: dict[str, int]
-    namespace: int
 
 
 class Calls:
@@ -101,18 +67,18 @@ class Calls:
     def __init__(self, options: Options, console: Console) -> None:
         self._options, self._choice, self._console = options, options.choice, console
         self._entry, self._exit = _PROGRAMS[options.command]
-        found = _find(options)
+        found = find(options)
         with KernelTypes(many=len(found) > _MANY) as types:
-            self.functions, self._filters = _all_filters(
+            self.functions, self._filters = all_filters(
                 options.choice.filter, found, types, console
             )
-            self._arguments = _all_arguments(options, self.functions, types)
+            self._arguments = all_arguments(options, self.functions, types)
             # A recording may be replayed with any fields.
             wants_ids = options.lines.format != "lines" or options.record is not None
             wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)
-            self.ids = _ids(wants_ids, types)
+            self.ids = process_ids(wants_ids, types)
         self.plan = plan(self.functions, returns=options.returns)
-        _tell_left_out(self.functions, self._arguments, console)
+        tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
             Traced(
                 function.label, function.symbol, function.module, arguments.shown, options.returns
@@ -122,7 +88,7 @@ class Calls:
         shown = [argument for made in self._arguments for argument in made.shown]
         texts = 1 + max((argument.text for argument in shown), default=-1)
         self.schema = call_event_schema(texts)
-        self._comms = _comm_pattern(options.choice.comms, console)
+        self._comms = comm_pattern(options.choice.comms, console)
         self._cgroup = _cgroup(options.choice.cgroup)
 
     def prepare(self, obj: BpfObject, tracer: int) -> None:
@@ -270,20 +236,6 @@ class Calls:
         return head + b"".join(packed)
 
 
-def _find(options: Options) -> list[Any]:
-    """What the words name. Raises: UsageError, BpfError."""
-    words = list(options.words)
-    if options.kind == "uprobe":
-        from .user_functions import find_user_functions
-
-        return list(find_user_functions(words, pids=options.choice.pids, all_of=options.all_of))
-    if options.kind == "tracepoint":
-        from .tracepoints import find_tracepoints
-
-        return list(find_tracepoints(words))
-    return list(find_functions(words, address=options.address, all_of=options.all_of))
-
-
 def _reads(functions: Iterable[Sequence[Fetch]]) -> str:
     """How often memory is read for these fetches, of the function that needs most."""
     reads = max(sum(each.steps + bool(each.text) for each in fetches) for fetches in functions)
@@ -300,100 +252,6 @@ def _chosen(choice: Choice) -> list[tuple[int, int]]:
     return [(what, number) for what, wanted in numbers for number in sorted(set(wanted))]
 
 
-def _all_arguments(
-    options: Options, functions: list[Function], types: KernelTypes
-) -> list[Arguments]:
-    """Each function's arguments, that --args, --arg and --fields ask for.
-
-    Raises: UsageError: no function has one of them.
-    """
-    if options.sums and not options.args:
-        return [Arguments((), ())] * len(functions)
-    named = {spec.partition(":")[0] for spec in options.args}
-    if options.returns:  # it is there, in the format of --ret
-        named.add(RETURN_VALUE)
-    # --args has the function's own arguments.
-    fields = [
-        name
-        for name in wanted_arguments(options.lines.fields)
-        if name not in named and not (options.all_args and name.isidentifier())
-    ]
-    try:
-        return arguments_of_all(
-            functions,
-            types,
-            all_of=options.all_args,
-            specs=[*options.args, *fields],
-            raw=options.lines.raw_args,
-            returns=options.returns and not options.sums,
-            ret=options.ret,
-        )
-    except MissingArgument as error:
-        name = next((name for name in fields if str(error).startswith(f"--arg {name}:")), "")
-        if not name:
-            raise
-        what = str(error).partition(": ")[2]
-        known = ", ".join(FIELDS)
-        raise UsageError(f"--fields: {name!r} is no field ({known}); {what}") from None
-
-
-def _tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:
-    """Says once what of --args finds no room in an event."""
-    for function, arguments in zip(functions, made):
-        if arguments.left_out:
-            others = sum(bool(each.left_out) for each in made) - 1
-            more = f" (and so with {others} more functions)" if others else ""
-            names = ", ".join(arguments.left_out)
-            console.warning(
-                f"{function.label}: {names} find no room in an event, or are of no type that "
-                f"can be printed{more}. Name what you want with --arg."
-            )
-            return
-
-
-def _all_filters(
-    text: str, functions: list[Function], types: KernelTypes, console: Console
-) -> tuple[list[Function], list[Filter]]:
-    """The functions that have what the filter asks for, and the filter for each.
-
-    Raises: UsageError: none has it, or the filter is wrong.
-    """
-    if not text:
-        return functions, [Filter(_NO_FILTER, (), ())] * len(functions)
-    able: list[Function] = []
-    made: list[Filter] = []
-    patterns: tuple[Pattern, ...] = ()
-    missing: list[MissingArgument] = []
-    for function in functions:
-        try:
-            made.append(compile_filter(text, function, types.of(function), patterns))
-        except MissingArgument as error:
-            missing.append(error)
-            continue
-        able.append(function)
-        patterns = made[-1].patterns
-    if not able:
-        raise missing[0]
-    if missing:
-        console.warning(
-            f"{len(missing)} of {len(functions)} functions are not traced: they have not the "
-            "arguments that --filter asks for."
-        )
-    return able, made
-
-
-def _comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:
-    """What recognises the names of processes."""
-    cut = []
-    for comm in comms:
-        raw = os.fsencode(comm)
-        if len(raw) > _COMM_MAX and not set(comm) & set("*?["):
-            comm = os.fsdecode(raw[:_COMM_MAX])
-            console.warning(f"The kernel keeps {_COMM_MAX} bytes of a name: --comm {comm!r} it is.")
-        cut.append(comm)
-    return compile_patterns(cut) if cut else None
-
-
 def _cgroup(text: str) -> Path | None:
     if not text:
         return None
@@ -407,31 +265,3 @@ def _open_folder(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise BpfError(f"trace cgroup {path}", error.errno, error.strerror or "") from None
-
-
-def _ids(wanted: bool, types: KernelTypes) -> Ids:
-    """What the program needs to know for the process ids that are WANTED, or must be there."""
-    namespace = 0
-    if not kernel.in_initial_pid_namespace():
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
-    if not wanted and not namespace:
-        return Ids({}, 0)
-    shapes = types.of_module("")
-    try:
-        offsets = {name: _offset(shapes, *place) for name, place in _PLACES.items()}
-        offsets["namespace_inum"] = _offset(shapes, "pid_namespace", "ns") + _offset(
-            shapes, "ns_common", "inum"
-        )
-        offsets["upid_size"] = shapes.shape(shapes.find("struct upid")).size
-    except BpfError:  # no BTF, or another kernel than those we know
-        return Ids({}, namespace)
-    return Ids(offsets, namespace)
-
-
-def _offset(shapes: Shapes, struct_name: str, member_name: str) -> int:
-    """Bytes from a struct's beginning to its member. Raises: BpfError: there is none."""
-    shape = shapes.shape(shapes.find(f"struct {struct_name}"))
-    for member in shapes.named_members(shape):
-        if member.name == member_name:
-            return member.bit_offset // 8
-    raise BpfError(f"find {member_name} in struct {struct_name}", None, "it has no such member")

@@ -156,6 +156,8 @@ ORDER = [
     "cli.recorder",
     "cli.options",
     "cli.session",
+    "cli.process_ids",
+    "cli.asked",
     "cli.calls",
     "cli.dry_run",
     "cli.reading",

@@ -1,0 +1,134 @@
+"""What the options ask of each function: which functions, arguments, filters, names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .arguments import Arguments, arguments_of_all
+from .columns import WIDTHS as FIELDS
+from .columns import wanted_arguments
+from .filter import Filter, compile_filter
+from .functions import Function, find_functions
+from .origin import RETURN_VALUE
+from .pattern import Pattern, compile_patterns
+from .scope import KernelTypes, MissingArgument
+from .usage import UsageError
+
+if TYPE_CHECKING:
+    from .console import Console
+    from .options import Options
+
+#: A kernel's comm has room for so many bytes, and the NUL.
+_COMM_MAX = 15
+
+#: struct function's truth of a filter that everything passes.
+_NO_FILTER = 0xFFFF
+
+
+def find(options: Options) -> list[Any]:
+    """What the words name. Raises: UsageError, BpfError."""
+    words = list(options.words)
+    if options.kind == "uprobe":
+        from .user_functions import find_user_functions
+
+        return list(find_user_functions(words, pids=options.choice.pids, all_of=options.all_of))
+    if options.kind == "tracepoint":
+        from .tracepoints import find_tracepoints
+
+        return list(find_tracepoints(words))
+    return list(find_functions(words, address=options.address, all_of=options.all_of))
+
+
+def all_arguments(
+    options: Options, functions: list[Function], types: KernelTypes
+) -> list[Arguments]:
+    """Each function's arguments, that --args, --arg and --fields ask for.
+
+    Raises: UsageError: no function has one of them.
+    """
+    if options.sums and not options.args:
+        return [Arguments((), ())] * len(functions)
+    named = {spec.partition(":")[0] for spec in options.args}
+    if options.returns:  # it is there, in the format of --ret
+        named.add(RETURN_VALUE)
+    # --args has the function's own arguments.
+    fields = [
+        name
+        for name in wanted_arguments(options.lines.fields)
+        if name not in named and not (options.all_args and name.isidentifier())
+    ]
+    try:
+        return arguments_of_all(
+            functions,
+            types,
+            all_of=options.all_args,
+            specs=[*options.args, *fields],
+            raw=options.lines.raw_args,
+            returns=options.returns and not options.sums,
+            ret=options.ret,
+        )
+    except MissingArgument as error:
+        name = next((name for name in fields if str(error).startswith(f"--arg {name}:")), "")
+        if not name:
+            raise
+        what = str(error).partition(": ")[2]
+        known = ", ".join(FIELDS)
+        raise UsageError(f"--fields: {name!r} is no field ({known}); {what}") from None
+
+
+def tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:
+    """Says once what of --args finds no room in an event."""
+    for function, arguments in zip(functions, made):
+        if arguments.left_out:
+            others = sum(bool(each.left_out) for each in made) - 1
+            more = f" (and so with {others} more functions)" if others else ""
+            names = ", ".join(arguments.left_out)
+            console.warning(
+                f"{function.label}: {names} find no room in an event, or are of no type that "
+                f"can be printed{more}. Name what you want with --arg."
+            )
+            return
+
+
+def all_filters(
+    text: str, functions: list[Function], types: KernelTypes, console: Console
+) -> tuple[list[Function], list[Filter]]:
+    """The functions that have what the filter asks for, and the filter for each.
+
+    Raises: UsageError: none has it, or the filter is wrong.
+    """
+    if not text:
+        return functions, [Filter(_NO_FILTER, (), ())] * len(functions)
+    able: list[Function] = []
+    made: list[Filter] = []
+    patterns: tuple[Pattern, ...] = ()
+    missing: list[MissingArgument] = []
+    for function in functions:
+        try:
+            made.append(compile_filter(text, function, types.of(function), patterns))
+        except MissingArgument as error:
+            missing.append(error)
+            continue
+        able.append(function)
+        patterns = made[-1].patterns
+    if not able:
+        raise missing[0]
+    if missing:
+        console.warning(
+            f"{len(missing)} of {len(functions)} functions are not traced: they have not the "
+            "arguments that --filter asks for."
+        )
+    return able, made
+
+
+def comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:
+    """What recognises the names of processes."""
+    cut = []
+    for comm in comms:
+        raw = os.fsencode(comm)
+        if len(raw) > _COMM_MAX and not set(comm) & set("*?["):
+            comm = os.fsdecode(raw[:_COMM_MAX])
+            console.warning(f"The kernel keeps {_COMM_MAX} bytes of a name: --comm {comm!r} it is.")
+        cut.append(comm)
+    return compile_patterns(cut) if cut else None
