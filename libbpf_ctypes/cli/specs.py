@@ -79,8 +79,9 @@ def default_format(place: Place, scope: Scope, name: str, number: int = -1) -> F
         return found
     if not scope.typed and not place.in_memory:
         return Format(POINTER, 8)
-    base = ERROR if scope.in_kernel and name == RETURNED else DECIMAL
-    return Format(base, shape.size, shape.signed)
+    if name == RETURNED and failure_of(place, scope) == NEGATIVE:  # of a tracepoint
+        return Format(ERROR, shape.size, True)
+    return Format(DECIMAL, shape.size, shape.signed)
 
 
 def result_format(place: Place, scope: Scope) -> Format | None:

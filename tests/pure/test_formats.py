@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,8 @@ from libbpf_ctypes.cli import flags
 from libbpf_ctypes.cli.formats import (
     BOOLEAN,
     DECIMAL,
+    ERROR,
+    ERROR_POINTER,
     HEXADECIMAL,
     OCTAL,
     POINTER,
@@ -51,6 +54,26 @@ def test_pointers() -> None:
     form = Format(POINTER, 8)
     assert (form.words(0xFFFF888100000000), form.number(4096)) == ("0xffff888100000000", "0x1000")
     assert (form.words(0), form.number(0)) == ("NULL", "0x0")
+
+
+@pytest.mark.parametrize("base", [ERROR, ERROR_POINTER])
+@given(number=st.integers(1, 133))
+def test_errors_by_name(base: int, number: int) -> None:
+    form, value = Format(base, 8, base == ERROR), 2**64 - number
+    if number in errno.errorcode:
+        name = form.words(value)
+        assert name.startswith("-E")
+        assert getattr(errno, name[1:]) == number
+    assert form.number(value) == (-number if base == ERROR else hex(value))
+    assert form.words(number) == (str(number) if base == ERROR else hex(number))
+
+
+def test_errors_of_the_kernel_alone_and_what_is_none() -> None:
+    form = Format(ERROR, 4, True)
+    assert form.words(2**32 - 512) == "-ERESTARTSYS"
+    assert form.words(2**32 - 4096) == "-4096"
+    assert (form.words(0), Format(ERROR_POINTER, 8).words(0)) == ("0", "NULL")
+    assert Format(ERROR, 8).words(2**64 - 12) == "-ENOMEM", "an unsigned long"
 
 
 @pytest.mark.parametrize(
