@@ -10,6 +10,7 @@ import ctypes
 import json
 import mmap
 import os
+import select
 import signal
 import threading
 import time
@@ -23,7 +24,9 @@ CALLS = {
     "open": 2,
     "lseek": 8,
     "mmap": 9,
+    "nanosleep": 35,
     "kill": 62,
+    "epoll_ctl": 233,
     "openat": 257,
     "unlinkat": 263,
     "openat2": 437,
@@ -38,6 +41,9 @@ MS_REC, MS_PRIVATE = 16384, 1 << 18
 CONTAINER = "5f" * 32
 USER, GROUP = 1234, 4321
 FLOOD = 20000
+SLEEPS = (1, 3, 6, 12, 3, 6, 24)  # milliseconds
+NESTED = 4  # the kernel allows no more
+EPOLL_CTL_ADD = 1
 NOWHERE = 0x10000  # an address that is mapped nowhere
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -87,7 +93,8 @@ class Thread:
         longs = [ctypes.c_ulong(word) for word in words]
         record = {"call": name, "arguments": words, **(tell or {}), "before": time.monotonic_ns()}
         result = int(LIBC.syscall(CALLS[name], *longs))
-        self.calls.append({**record, "after": time.monotonic_ns(), "result": result})
+        record["after"] = time.monotonic_ns()
+        self.calls.append({**record, "result": result, "errno": ctypes.get_errno()})
         return result
 
     def open(
@@ -107,6 +114,8 @@ def play(thread: Thread) -> None:
     opens(thread, folder)
     writes(thread, folder)
     more(thread)
+    sleeps(thread)
+    nested(thread)
 
 
 def opens(thread: Thread, folder: int) -> None:
@@ -152,6 +161,22 @@ def more(thread: Thread) -> None:
     path = ctypes.create_string_buffer(stem)
     thread.call("unlinkat", AT_FDCWD, path, 0x200, tell={"path": os.fsdecode(path.value)})
     thread.call("unlinkat", AT_FDCWD, path, 0, tell={"path": os.fsdecode(path.value)})
+
+
+def sleeps(thread: Thread) -> None:
+    """Sleeps, by a call that nobody else makes."""
+    for ms in SLEEPS:
+        span = (ctypes.c_int64 * 2)(0, ms * 1_000_000)
+        thread.call("nanosleep", span, 0, tell={"ns": ms * 1_000_000})
+
+
+def nested(thread: Thread) -> None:
+    """An epoll in an epoll, and so on: adding the last, the kernel looks at each by recursion."""
+    polls = [select.epoll() for _ in range(NESTED + 1)]
+    for inner, outer in zip(polls, polls[1:-1]):
+        outer.register(inner, select.EPOLLIN)
+    event = (ctypes.c_uint32 * 3)(select.EPOLLIN)
+    thread.call("epoll_ctl", polls[-1].fileno(), EPOLL_CTL_ADD, polls[-2].fileno(), event)
 
 
 def flood(thread: Thread) -> None:

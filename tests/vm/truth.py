@@ -88,6 +88,19 @@ class Truth:
         assert len({id(call) for _, call in pairs}) == len(pairs), f"{name}: a call told twice"
         return pairs
 
+    def groups(self, name: str) -> list[dict[str, Any]]:
+        """The groups of a count or latency, whose account adds up."""
+        run = self.runs[name]
+        assert run.status == 0, run.err
+        *records, total = run.records
+        assert (total["type"], total["adds_up"]) == ("total", True)
+        groups = [record for record in records if record["type"] in ("count", "latency")]
+        assert total["counted"] == sum(group["calls"] for group in groups)
+        parts = ("filtered", "unreadable", "counted", "no_room")
+        in_flight = total.get("not_returned", 0)
+        assert total["seen"] == sum(total[part] for part in parts) + in_flight
+        return groups
+
     def strace(self) -> dict[int, list[tuple[str, list[str]]]]:
         """By thread, in order: (system call, its arguments as strace writes them)."""
         found = defaultdict(list)

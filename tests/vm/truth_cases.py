@@ -13,11 +13,12 @@ KNOWN = ("open", "openat", "openat2", "write", "kill", "unlinkat")
 
 
 class Case(NamedTuple):
-    """Words after "kprobe", the system calls, and which calls of them."""
+    """Words after the command, the system calls, and which calls of them."""
 
     words: str
     calls: tuple[str, ...]
     which: Callable[[Call], object] = bool
+    command: str = "kprobe"
 
 
 def _comm(*names: str) -> Callable[[Call], object]:
@@ -93,7 +94,26 @@ CHOSEN = {
     ),
     "maps": Case("do_mmap --comm gt-* --args", ("mmap",)),
     "numbers": Case("lseek mmap --comm gt-* --args", ("lseek", "mmap")),
+    "returns": Case("openat open openat2 write kill unlinkat --args --comm gt-*", KNOWN,
+                    command="kretprobe"),
+    "failed": Case("openat --failed --comm gt-*", _OPENS, lambda call: call["result"] < 0,
+                   "kretprobe"),
+    "stacks": Case("vfs_write -k -u --comm gt-*", _WRITES, command="kretprobe"),
 }  # fmt: skip
+
+#: Returns and sums, in the first act: bpftrace and funclatency are there, too.
+FIRST = {"latency": "latency nanosleep --json"}
+RETURNS = {
+    "deep": "kretprobe ep_loop_check_proc --args --comm gt-* --json",
+    "slower": "kretprobe nanosleep --slower 4 --json",
+    "pointers": "kretprobe do_filp_open --comm gt-* --json",
+    "latency_by": "latency nanosleep --by comm --json",
+    "linear": "latency nanosleep --linear 0:30ms:3ms --json",
+    "counts": "count openat write --by comm,function --comm gt-* --json",
+    "counts_by": "count write --by count --comm gt-* --json",
+    "count_stacks": "count vfs_write --by stack --comm gt-* --json",
+    "flight": "kretprobe read --comm gt-flight --json",
+}
 
 #: What is not --json, or not all that fits.
 OTHERS = {
@@ -124,7 +144,9 @@ def words(line: str) -> list[str]:
 def command_lines() -> dict[str, list[str]]:
     """All of them, as truth_guest.py takes them."""
     return {
-        **{name: ["kprobe", "--json", *words(case.words)] for name, case in CHOSEN.items()},
+        **{name: line.split() for name, line in FIRST.items()},
+        **{name: [case.command, "--json", *words(case.words)] for name, case in CHOSEN.items()},
         **{name: ["kprobe", *words(line)] for name, line in OTHERS.items()},
+        **{name: line.split() for name, line in RETURNS.items()},
         **{name: ["replay", *words(line)] for name, line in _REPLAYS.items()},
     }

@@ -4,9 +4,9 @@ time, while processes make known calls. Prints what they did and what each obser
     python truth_guest.py '{"NAME": ["kprobe", "openat", "-p", "{main.pid}"], ...}'
 
 A NAME that begins with "box" runs in the container, one with "flood" while very many calls are
-made, one with "replay" when all is over. The cases watch in groups, and the calls are made once for
-each group: an act. The answer is {"cast": {actor: [...]}, "calls": [...],
-"runs": {name: {"status", "out", "err", "act"}}, "times": {...}}.
+made, "flight" while some are under way, "replay" when all is over. The cases watch in groups, and
+the calls are made once for each group: an act. The answer is {"cast": {actor: [...]},
+"calls": [...], "runs": {name: {"status", "out", "err", "act"}}, "times": {...}}.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ from tests.vm.running import CGROUPS, Run, execute, mount_all, preload, remember
 BOX_CGROUP = CGROUPS / "gt" / f"docker-{cast.CONTAINER}.scope"
 AT_A_TIME = 9  # each takes 20 MB
 #: They take a minute to begin, and are asked on one kernel.
-REFERENCES = ("opensnoop", "bpftrace") if not os.uname().release.startswith("6.1.") else ()
+REFERENCES = (
+    ("opensnoop", "bpftrace", "funclatency") if not os.uname().release.startswith("6.1.") else ()
+)
+#: They tell of a file that is opened as soon as it is.
+TELLING = REFERENCES[:2]
 STRACED = ("main", "user", "box", "inner")
 READY, END = "/gt/ready", "/gt/end"
 
@@ -45,6 +49,11 @@ kprobe:do_sys_openat2 {
            pid, tid, uid, cpu, cgroup, comm, (int32)arg0, str(uptr(arg1)));
 }
 kprobe:ksys_write /arg2 > 4096/ { printf("write %d %d %llu|", pid, tid, arg2); }
+kprobe:__x64_sys_nanosleep { @began[tid] = nsecs; }
+kretprobe:__x64_sys_nanosleep /@began[tid]/ {
+    @ns = hist(nsecs - @began[tid]);
+    delete(@began[tid]);
+}
 """
 
 
@@ -136,13 +145,17 @@ class Stage:
         if REFERENCES:
             bpftrace = ("bpftrace", "-B", "none", "-f", "json", "-e", BPFTRACE)
             self.begin("bpftrace", execute(*bpftrace, BPFTRACE_STRLEN="200"))
-            self.begin("opensnoop", execute("stdbuf", "-oL", "opensnoop", "-U"))
+            for words in (["opensnoop", "-U"], ["funclatency", "__x64_sys_nanosleep"]):
+                self.begin(words[0], execute("stdbuf", "-oL", *words))
         watched = [f"--attach={each.pid}" for name, each in self.actors.items() if name in STRACED]
         strace = ["strace", "-f", "-s", "4096", "-e", "trace=open,openat,openat2", *watched]
         run = self.begin("strace", execute(*strace, "-o", "/dev/stdout"))
         run.wait(lambda: read(run.err).count(" attached") == len(watched))
-        for name in REFERENCES:
+        for name in TELLING:
             self.runs[name].wait(partial(self.told, name, READY))
+        if REFERENCES:
+            funclatency = self.runs["funclatency"]
+            funclatency.wait(lambda: "Tracing" in read(funclatency.out))
         self.mark("references")
 
     def play(self, names: list[str]) -> list[dict[str, Any]]:
@@ -158,7 +171,7 @@ class Stage:
             actor.begin()
         calls = [{**call, "act": self.act} for actor in players for call in actor.calls()]
         if self.act == 1:
-            for name in REFERENCES:
+            for name in TELLING:
                 self.runs[name].wait(partial(self.told, name, END))
         self.close()
         self.mark(f"act {self.act}")
@@ -179,6 +192,34 @@ class Stage:
         self.close()
         self.mark("flood")
 
+    def flight(self) -> None:
+        """A call that began before the trace and ends in it, three within, one that ends after."""
+        (first, go), (second, leave), (note, told) = os.pipe(), os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            cast.name_thread("gt-flight")
+            os.read(first, 1)
+            zero = os.open("/dev/zero", os.O_RDONLY)
+            for count in (1, 2, 3):
+                os.read(zero, count)
+            os.write(told, b"1")
+            os.read(second, 1)
+            os._exit(0)
+        self.wait_in_pipe(child)
+        self.begin_tools(self.chosen("flight"))
+        os.write(go, b"1")
+        os.read(note, 1)
+        self.wait_in_pipe(child)
+        self.close()
+        os.write(leave, b"1")
+        os.waitpid(child, 0)
+        self.mark("flight")
+
+    def wait_in_pipe(self, pid: int) -> None:
+        """Waits until a process waits for a pipe."""
+        while "pipe" not in Path(f"/proc/{pid}/wchan").read_text():
+            time.sleep(0.01)
+
     def replay(self) -> None:
         """What was recorded, again."""
         for name in self.chosen("replay"):
@@ -190,11 +231,12 @@ def observe(place: Path, cases: dict[str, list[str]]) -> dict[str, Any]:
     """Plays it all; what is printed in the end."""
     mount_all()
     stage = Stage(place, cases)
-    others = [*stage.chosen("flood"), *stage.chosen("replay")]
+    others = [*stage.chosen("flood"), *stage.chosen("replay"), *stage.chosen("flight")]
     names = [name for name in cases if name not in others]
     acts = [names[at : at + AT_A_TIME] for at in range(0, len(names), AT_A_TIME)]
     calls = [call for act in acts for call in stage.play(act)]
     stage.flood()
+    stage.flight()
     stage.replay()
     for actor in stage.actors.values():
         actor.end()
