@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -280,12 +281,16 @@ def test_any_bytes_do_no_harm(data: bytes) -> None:
 
 
 #: fixtures/make-recordings made these on real kernels, with what was printed meanwhile.
-TRACES = {"opens": [], "reads": ["--show-tid", "--time=wall"]}
 KERNELS = ["6.1", "6.12"]
+TRACES = {
+    **{(kernel, "opens"): [] for kernel in KERNELS},
+    **{(kernel, "reads"): ["--show-tid", "--time=wall"] for kernel in KERNELS},
+    ("6.1", "calls"): ["--time=wall"],  # made before there were returns, and not made again
+    ("6.12", "returns"): ["--time=wall"],
+}
 
 
-@pytest.mark.parametrize("name", TRACES)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "name"), TRACES)
 def test_recordings_of_real_kernels(kernel: str, name: str) -> None:
     path = FIXTURES / f"x86_64-{kernel}-{name}.rec"
     assert path.stat().st_size < 10_000
@@ -294,7 +299,7 @@ def test_recordings_of_real_kernels(kernel: str, name: str) -> None:
     assert head.machine == "x86_64"
     assert head.kernel_release.startswith(f"{kernel}.")
     expected = path.with_suffix(".txt").read_bytes()
-    done = run_tool("replay", path, *TRACES[name], TZ="Asia/Kolkata")
+    done = run_tool("replay", path, *TRACES[kernel, name], TZ="Asia/Kolkata")
     assert done.returncode == 0, done.stderr
     assert done.stdout.encode() == expected
     assert expected.count(b"\n") >= 8
@@ -310,6 +315,21 @@ def test_the_traced_calls_are_in_the_recording(kernel: str) -> None:
     assert len({thread.partition("/")[0] for thread in threads}) == 2
 
 
+def test_the_traced_returns_and_their_stacks_are_in_the_recording() -> None:
+    path = FIXTURES / "x86_64-6.12-returns.rec"
+    lines = run_tool("replay", path, "--json").stdout.splitlines()
+    returns = [record for record in map(json.loads, lines) if record["type"] == "event"]
+    assert len(returns) == 16
+    for each in returns:
+        assert each["words"]["ret"] == "-ENOENT"
+        assert each["duration_ns"] > 0
+        names = [frame.partition("+")[0] for frame in each["kernel_stack"]]
+        assert names[:3] == ["do_sys_openat2", "__x64_sys_openat", "do_syscall_64"]
+    folded = run_tool("replay", path, "--format=folded").stdout.splitlines()
+    assert {line.partition(";")[0] for line in folded} == {each["comm"] for each in returns}
+    assert all(line.endswith(";__x64_sys_openat;do_sys_openat2 4") for line in folded)
+
+
 def test_the_first_taste_in_the_readme_is_right() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search(r"\$ bin/quickstart replay (\S+)\n((?:.*\n)+?)```", text)
@@ -322,5 +342,5 @@ def test_the_first_taste_in_the_readme_is_right() -> None:
 
 
 def test_there_is_no_other_recording() -> None:
-    names = {f"x86_64-{kernel}-{name}" for kernel in KERNELS for name in TRACES}
+    names = {f"x86_64-{kernel}-{name}" for kernel, name in TRACES}
     assert {path.stem for path in FIXTURES.iterdir()} == names
