@@ -170,7 +170,7 @@ class ParquetWriter(Formatter):
         for name in ("host", "boot_id"):
             yield name, [self._metadata[name]] * count
         yield "clock_offset_ns", [offset] * count
-        yield "time", [ns + offset for ns in fields["timestamp_ns"]]
+        yield "time", [(ns + offset) // 1000 for ns in fields["timestamp_ns"]]
         yield "function", [self._labels[index] for index in fields["function"]]
         yield "comm", [self._names[name] for name in fields["comm"]]
         for name in _PLAIN:

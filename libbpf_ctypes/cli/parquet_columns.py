@@ -36,7 +36,7 @@ class Column(NamedTuple):
 def arrow_type(arrow: Any, kind: str) -> Any:
     """The type of Arrow. Args: arrow: the module. kind: "int32", "string" and the like."""
     if kind == "time":
-        return arrow.timestamp("ns", "UTC")
+        return arrow.timestamp("us", "UTC")  # Spark reads no nanoseconds
     if kind == "strings":
         return arrow.list_(arrow.string())
     if kind == "decimal":
