@@ -505,3 +505,13 @@ def test_it_needs_a_file(tmp_path: Path) -> None:
     record(recording, (OPENAT,), [])
     told = replay(recording, "--format", "parquet", status=2)[1]
     assert "name it with -o" in told
+
+
+def test_the_formats_are_measured_and_agree() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "formats"), "3000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    sizes = {row[0].strip(): row[2].strip() for row in rows}
+    assert list(sizes) == ["format", "lines", "json", "chrome-trace", "parquet"]
+    assert 0 < float(sizes["parquet"]) < float(sizes["json"])
