@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .parquet_file import ParquetFile
     from .stacks import Stacks
 
+#: The first that writes metadata of its file behind the rows.
+_OLDEST_PYARROW = 17
+
 #: Of the columns and the file's metadata. It changes where what is there changes its meaning.
 VERSION = 1
 
@@ -72,14 +75,9 @@ class ParquetWriter(Formatter):
         origin: Origin,
         stacks: Stacks | None = None,
     ) -> None:
-        try:
-            import pyarrow
-        except ImportError as error:
-            hint = "Install it: pip install 'libbpf-ctypes[parquet]'"
-            raise BpfError("write Parquet", None, f"pyarrow: {error}", hint=hint) from None
+        self._arrow = pyarrow = _import_pyarrow()
         from .parquet_file import ParquetFile
 
-        self._arrow: Any = pyarrow
         self._functions, self._clock, self._stacks = functions, clock, stacks
         self._columns = argument_columns(functions, raw=options.raw_args)
         self._labels = Memo(lambda index: label_of(functions, index))
@@ -257,6 +255,20 @@ class ParquetWriter(Formatter):
         if kind not in self._nulls:
             self._nulls[kind] = self._arrow.nulls(_MOST_EVENTS, kind)
         return self._nulls[kind].slice(0, rows)
+
+
+def _import_pyarrow() -> Any:
+    """The package. Raises: BpfError: there is none, or an old one."""
+    hint = "Install it: pip install 'libbpf-ctypes[parquet]'"
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise BpfError("write Parquet", None, f"pyarrow: {error}", hint=hint) from None
+    version = str(pyarrow.__version__)
+    if int(version.partition(".")[0]) < _OLDEST_PYARROW:
+        reason = f"pyarrow {version} is older than {_OLDEST_PYARROW}"
+        raise BpfError("write Parquet", None, reason, hint=hint)
+    return pyarrow
 
 
 def _is_unreadable(argument: ShownArgument, event: CallEvent) -> bool:

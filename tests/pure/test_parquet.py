@@ -457,6 +457,13 @@ def test_without_pyarrow_it_says_what_to_install(
     assert not (tmp_path / "t").exists()
 
 
+def test_an_old_pyarrow_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyarrow.__version__", "16.1.0")
+    with pytest.raises(BpfError, match=r"pyarrow 16.1.0 is older than 17. .*pip install"):
+        writer(tmp_path / "t", OPENAT)
+    assert not (tmp_path / "t").exists()
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("/dev/null", "any place"), ("/nowhere/t", "No such file"), ("/", "Is a directory")],
