@@ -1,7 +1,13 @@
 # Prints candidates for what begins with $2, of the kind $1; in the completions of all shells.
-case $1 in
+kind=$1 begins=$2 before=''
+case $kind:$begins in # as latency and count take them
+kernel:uprobe:*) kind=symbol before=uprobe: ;;
+kernel:tracepoint:*) kind=tracepoint before=tracepoint: ;;
+esac
+begins=${begins#"$before"}
+case $kind in
 kernel) # of all functions none is offered: there are too many
-    [ -z "$2" ] || BEGINS=$2 awk '
+    [ -z "$begins" ] || BEGINS=$begins awk '
         function offer(name) { if (index(name, ENVIRON["BEGINS"]) == 1) print name }
         $2 !~ /^[tTwW]$/ || $3 ~ /^__(pfx|cfi)_|^\.|\.cold/ || $4 ~ /bpf|__builtin__/ { next }
         { offer($3) }
@@ -17,7 +23,7 @@ tracepoint)
     done
     ;;
 symbol) # BINARY:SYMBOL, by the binary's own table
-    binary=${2%%:*}
+    binary=${begins%%:*}
     file=$binary
     [ -f "$file" ] || file=$(
         PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | NAME=$binary awk '
@@ -30,4 +36,4 @@ pid) (cd /proc && printf '%s\n' [0-9]*) ;;
 comm) cat /proc/[0-9]*/comm 2>/dev/null | grep -v '[[:cntrl:]]' | sort -u ;;
 uid) cut -d: -f1 /etc/passwd ;;
 cgroup) find /sys/fs/cgroup -type d 2>/dev/null ;;
-esac
+esac | sed "s/^/$before/"

@@ -196,6 +196,7 @@ COMPLETED = [
     ("ebpf-tool kprobe f --format=chr", "kprobe f --format=chrome-trace"),
     ("ebpf-tool count f --format fol", "count f --format folded"),
     ("ebpf-tool latency f --by comm,func", "latency f --by comm,function"),
+    ("ebpf-tool count f --by user", "count f --by user-stack"),
     ("ebpf-tool kprobe f --fields=time,com", "kprobe f --fields=time,comm"),
     ("ebpf-tool replay t", "replay trace.rec"),
     ("ebpf-tool schema t", "schema tool.bpf.o"),

@@ -2,9 +2,15 @@
 
 function __ebpf_tool_look_up
     sh -c '# Prints candidates for what begins with $2, of the kind $1; in the completions of all shells.
-case $1 in
+kind=$1 begins=$2 before=\'\'
+case $kind:$begins in # as latency and count take them
+kernel:uprobe:*) kind=symbol before=uprobe: ;;
+kernel:tracepoint:*) kind=tracepoint before=tracepoint: ;;
+esac
+begins=${begins#"$before"}
+case $kind in
 kernel) # of all functions none is offered: there are too many
-    [ -z "$2" ] || BEGINS=$2 awk \'
+    [ -z "$begins" ] || BEGINS=$begins awk \'
         function offer(name) { if (index(name, ENVIRON["BEGINS"]) == 1) print name }
         $2 !~ /^[tTwW]$/ || $3 ~ /^__(pfx|cfi)_|^\\.|\\.cold/ || $4 ~ /bpf|__builtin__/ { next }
         { offer($3) }
@@ -20,7 +26,7 @@ tracepoint)
     done
     ;;
 symbol) # BINARY:SYMBOL, by the binary\'s own table
-    binary=${2%%:*}
+    binary=${begins%%:*}
     file=$binary
     [ -f "$file" ] || file=$(
         PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | NAME=$binary awk \'
@@ -33,7 +39,7 @@ pid) (cd /proc && printf \'%s\\n\' [0-9]*) ;;
 comm) cat /proc/[0-9]*/comm 2>/dev/null | grep -v \'[[:cntrl:]]\' | sort -u ;;
 uid) cut -d: -f1 /etc/passwd ;;
 cgroup) find /sys/fs/cgroup -type d 2>/dev/null ;;
-esac' sh $argv
+esac | sed "s/^/$before/"' sh $argv
 end
 
 # The words given, each behind what is there already up to the last comma.
@@ -86,7 +92,7 @@ complete -c ebpf-tool -l slower -n '__fish_seen_subcommand_from kretprobe uretpr
 complete -c ebpf-tool -l failed -n '__fish_seen_subcommand_from kretprobe uretprobe' -d 'only calls that returned an error'
 complete -c ebpf-tool -l ret -n '__fish_seen_subcommand_from kretprobe uretprobe' -x -a 'dec hex str' -d 'dec, hex or str, and more as of --arg: how it is printed'
 complete -c ebpf-tool -s i -l interval -n '__fish_seen_subcommand_from latency count' -x -d 'print what was in so many seconds, again and again'
-complete -c ebpf-tool -l by -n '__fish_seen_subcommand_from latency count' -x -a '(__ebpf_tool_list comm pid tid uid cpu function)' -d 'comm, pid, tid, uid, cpu or function, or several: comm,pid; for count also an argument\'s name, or stack'
+complete -c ebpf-tool -l by -n '__fish_seen_subcommand_from latency count' -x -a '(__ebpf_tool_list function comm pid tid uid cpu stack kernel-stack user-stack)' -d 'function, comm, pid, tid, uid, cpu, stack, kernel-stack or user-stack, or several: comm,pid; for count an argument, too'
 complete -c ebpf-tool -l top -n '__fish_seen_subcommand_from latency count' -x -d 'only the N largest'
 complete -c ebpf-tool -l linear -n '__fish_seen_subcommand_from latency' -x -d 'equal steps, as 0:10ms:500us, not powers of two'
 complete -c ebpf-tool -l plot -n '__fish_seen_subcommand_from latency' -r -F -d 'the histogram as a picture, FILE.svg'

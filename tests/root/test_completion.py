@@ -1,0 +1,54 @@
+"""Completion of what only root can see: tracepoints, and the symbols of programs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..conftest import need
+from ..pure.test_share import FISH, SHELLS, Shell
+
+TRACEFS = Path("/sys/kernel/tracing")
+
+# A line, and what it is after Tab.
+COMPLETED = [
+    ("ebpf-tool tracepoint sched:sched_swi", "tracepoint sched:sched_switch"),
+    ("ebpf-tool tracepoint -d 5 sched:sched_swi", "tracepoint -d 5 sched:sched_switch"),
+    ("ebpf-tool count tracepoint:sched:sched_swi", "count tracepoint:sched:sched_switch"),
+    ("ebpf-tool uprobe libc:getpagesi", "uprobe libc:getpagesize"),
+    ("ebpf-tool latency uprobe:libc:getpagesi", "latency uprobe:libc:getpagesize"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracefs() -> None:
+    if not (TRACEFS / "events").exists():
+        subprocess.run(["mount", "-t", "tracefs", "none", TRACEFS], check=True)
+
+
+@pytest.fixture(scope="module", params=list(SHELLS))
+def shell(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shell]:
+    shell = Shell(request.param, tmp_path_factory.mktemp("completed"))
+    yield shell
+    shell.close()
+
+
+@pytest.mark.parametrize(("line", "result"), COMPLETED)
+def test_tab(shell: Shell, line: str, result: str) -> None:
+    need("nm")
+    assert " ".join(shell.words_after_tab(line)) == result
+
+
+@pytest.mark.parametrize(("line", "result"), COMPLETED)
+def test_tab_in_fish(line: str, result: str) -> None:
+    need("nm")
+    code = f"source {FISH}; complete -C $argv[1]"
+    done = subprocess.run(
+        [need("fish"), "--no-config", "-c", code, line], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [result.split()[-1]]
