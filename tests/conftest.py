@@ -47,6 +47,7 @@ def _missing_for_vm() -> str:
 # Each folder also needs what the ones before it need.
 REQUIREMENTS = {
     "pure": (),
+    "fleet": (),
     "library": (_missing_for_library,),
     "root": (_missing_for_library, _missing_for_root),
     "vm": (_missing_for_library, _missing_for_vm),
