@@ -11,11 +11,11 @@ from .fetches import MAX_TEXTS, MAX_VALUES, Fetch
 from .formats import DECIMAL, POINTER, TEXT, Format
 from .formats import ShownArgument as ShownArgument
 from .formats import format_value as format_value
+from .origin import RETURNED
 from .places import Place
 from .scope import KernelTypes, MissingArgument, Scope, scope_of
 from .specs import (
     NEGATIVE,
-    RETURNED,
     default_format,
     failure_of,
     plain_format,

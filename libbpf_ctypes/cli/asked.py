@@ -10,7 +10,7 @@ from .columns import WIDTHS as FIELDS
 from .columns import wanted_arguments
 from .filter import Filter, compile_filter
 from .functions import Function, find_functions
-from .origin import RETURN_VALUE
+from .origin import RETURNED
 from .pattern import Pattern, compile_patterns
 from .scope import KernelTypes, MissingArgument
 from .usage import UsageError
@@ -51,7 +51,7 @@ def all_arguments(
         return [Arguments((), ())] * len(functions)
     named = {spec.partition(":")[0] for spec in options.args}
     if options.returns:  # it is there, in the format of --ret
-        named.add(RETURN_VALUE)
+        named.add(RETURNED)
     # --args has the function's own arguments.
     fields = [
         name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
-from .origin import RETURN_VALUE
+from .origin import RETURNED
 from .text import Memo, WallClock, escape, format_boot
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Arguments(dict[int, "list[tuple[str, Show]]"]):
         arguments = () if function is None else function.in_order()
         found = [(argument.name, show(argument, raw=self._raw)) for argument in arguments]
         if function is not None and function.returns and self._took:
-            place = int(bool(found) and found[0][0] == RETURN_VALUE)
+            place = int(bool(found) and found[0][0] == RETURNED)
             found.insert(place, ("took", lambda event: format_took(event.duration_ns)))
         self[index] = found
         return found

@@ -29,17 +29,17 @@ class Traced(NamedTuple):
     symbol: str  # as in /proc/kallsyms
     module: str  # "" for the kernel itself
     arguments: tuple[ShownArgument, ...]
-    returns: bool = False  # its events are returns: they have a duration, and RETURN_VALUE
+    returns: bool = False  # its events are returns: they have a duration, and "ret"
 
     def in_order(self) -> tuple[ShownArgument, ...]:
         """The arguments as lines have them: a return value comes first."""
         if not self.returns:
             return self.arguments
-        return tuple(sorted(self.arguments, key=lambda argument: argument.name != RETURN_VALUE))
+        return tuple(sorted(self.arguments, key=lambda argument: argument.name != RETURNED))
 
 
 #: The name of what a function returned, among its arguments.
-RETURN_VALUE = "ret"
+RETURNED = "ret"
 
 
 def here() -> Origin:

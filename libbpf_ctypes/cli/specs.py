@@ -21,6 +21,7 @@ from .formats import (
     Name,
     named,
 )
+from .origin import RETURNED
 from .places import Parameter, PathError, Place, follow, machine, nearest
 from .scope import MissingArgument, Scope, text_kind
 from .text import escape
@@ -28,9 +29,6 @@ from .usage import UsageError
 
 #: Behind such a ``const char *`` its length: it is data, not a text with a NUL.
 _LENGTH = re.compile(r".*(len|size|count|bytes|nr|sz)(_.*)?|n|l")
-
-#: The argument that is the return value.
-RETURNED = "ret"
 
 #: enum failed of call_event.h: which return values tell of an error.
 NEGATIVE, FAILED_POINTER, ERROR_NUMBER, MINUS_ONE = range(1, 5)
