@@ -18,6 +18,7 @@ static const __u16 syscall_offsets[] = { 112, 104, 96, 56, 72, 64 };	/* r10 for 
 static const __u16 argument_offsets[] = { 0, 8, 16, 24, 32, 40, 48, 56 };
 static const __u16 syscall_offsets[] = { 0, 8, 16, 24, 32, 40 };
 #define STACK_OFFSET 248
+#define LINK_OFFSET 240		/* x30: where a function returns to */
 #define RETURN_OFFSET 0
 #define KERNEL_BIT 55	/* the byte above may be a tag */
 #endif
@@ -421,16 +422,46 @@ static __noinline void read_values(const struct function *function, struct scrat
 	}
 }
 
-/* Keeps the stack where it is not yet kept; its key, or 0. */
-static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 flags)
+/* Where a program's function returns to, at its first instruction; 0: it cannot be read. */
+static __always_inline __u64 return_address(void *ctx)
+{
+#ifdef LINK_OFFSET
+	return *(__u64 *)(ctx + LINK_OFFSET);
+#else
+	__u64 address = 0;
+
+	bpf_probe_read_user(&address, sizeof(address), *(void **)(ctx + STACK_OFFSET));
+	return address;
+#endif
+}
+
+/*
+ * At a function's first instruction the frame pointer is still its caller's: that is left out
+ * of the chain. Linux 6.12 finds some of them.
+ */
+static __always_inline long add_caller(void *ctx, struct stack *stack, long size, __u64 caller)
+{
+	if (stack->frames[1] == caller)
+		return size;
+	stack->frames[1] = caller;
+	size = bpf_get_stack(ctx, &stack->frames[2], sizeof(stack->frames) - 2 * sizeof(caller),
+			     BPF_F_USER_STACK | 1);
+	return (size > 0 ? size : 0) + 2 * sizeof(caller);
+}
+
+/* Keeps the stack where it is not yet kept; its key, or 0. caller: see add_caller(), or 0. */
+static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 flags, __u64 caller)
 {
 	struct stack *stack = &scratch->stack;
 	__u64 key = 0xcbf29ce484222325;		/* FNV-1a, by words */
 	long size;
 
+	stack->frames[1] = 0;
 	size = bpf_get_stack(ctx, stack->frames, sizeof(stack->frames), flags);
 	if (size <= 0)	/* a kernel thread has no user stack */
 		return 0;
+	if (caller)
+		size = add_caller(ctx, stack, size, caller);
 	stack->count = size / sizeof(stack->frames[0]);
 	for (__u32 i = 0; i < STACK_FRAMES; i++) {
 		if (i >= stack->count)
@@ -444,12 +475,6 @@ static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 fla
 		return 0;
 	}
 	return key;
-}
-
-static __always_inline void keep_stacks(void *ctx, struct scratch *scratch)
-{
-	scratch->event.kernel_stack = kernel_stacks ? keep_stack(ctx, scratch, 0) : 0;
-	scratch->event.user_stack = user_stacks ? keep_stack(ctx, scratch, BPF_F_USER_STACK) : 0;
 }
 
 /* What the probe is at. */
@@ -491,6 +516,21 @@ static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum p
 	return sample > 1 && bpf_get_prandom_u32() % sample ? FILTERED : SENT;
 }
 
+static __always_inline void keep_stacks(void *ctx, struct scratch *scratch, enum place place,
+					const struct function *function)
+{
+	struct call_event *event = &scratch->event;
+	__u64 caller = 0;
+
+	event->kernel_stack = kernel_stacks ? keep_stack(ctx, scratch, 0, 0) : 0;
+	event->user_stack = 0;
+	if (!user_stacks)
+		return;
+	if (place == FUNCTION && function->flags & FUNCTION_FIRST)
+		caller = return_address(ctx);
+	event->user_stack = keep_stack(ctx, scratch, BPF_F_USER_STACK, caller);
+}
+
 /* Fills the rest of the event. */
 static __noinline void describe(void *ctx, struct scratch *scratch, enum place place,
 				     const struct function *function, __u64 timestamp_ns)
@@ -506,7 +546,7 @@ static __noinline void describe(void *ctx, struct scratch *scratch, enum place p
 	for (__u32 i = 0; i < CALL_VALUES; i++)
 		event->values[i] = 0;
 	read_values(function, scratch, 0);
-	keep_stacks(ctx, scratch);
+	keep_stacks(ctx, scratch, place, function);
 }
 
 static __always_inline enum outcome send_event(void *ctx, struct call_event *event)

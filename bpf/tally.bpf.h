@@ -117,7 +117,7 @@ static __always_inline int time(void *ctx)
 	return 0;
 }
 
-static __noinline enum outcome count_call(void *ctx, struct scratch *scratch,
+static __noinline enum outcome count_call(void *ctx, struct scratch *scratch, enum place place,
 					       const struct function *function)
 {
 	struct call_event *event = &scratch->event;
@@ -133,7 +133,7 @@ static __noinline enum outcome count_call(void *ctx, struct scratch *scratch,
 			return UNREADABLE;
 		__builtin_memcpy(group->text, event->texts[0], sizeof(group->text));
 	}
-	keep_stacks(ctx, scratch);
+	keep_stacks(ctx, scratch, place, function);
 	find_group(scratch);
 	tally = find_tally(group);
 	if (!tally)
@@ -157,7 +157,7 @@ static __always_inline int tally(void *ctx, enum place place)
 	}
 	outcome = choose(ctx, scratch, place, &function);
 	if (outcome == SENT && function)
-		outcome = count_call(ctx, scratch, function);
+		outcome = count_call(ctx, scratch, place, function);
 	give_back(scratch);
 	count(outcome);
 	return 0;

@@ -22,13 +22,13 @@ from libbpf_ctypes.events import CALL_EVENT_SCHEMA, CallEvent
 from ..conftest import need
 from .calls import EVERYTHING, pack
 
-# inner is called by middle at three depths of its recursion, which outer began. It calls a
-# function itself: one that does not may have no frame, and its caller is then left out.
+# inner is called by middle at three depths of its recursion, which outer began. It has no frame,
+# as it calls nothing.
 SOURCE = r"""
 #include <unistd.h>
 namespace work {
 struct Queue {
-	__attribute__((noinline)) int inner(int n) { return n + getpid(); }
+	__attribute__((noinline)) int inner(int n) { return n + 1; }
 	__attribute__((noinline)) int middle(int depth)
 	{
 		return (depth ? middle(depth - 1) : inner(depth)) + 1;
@@ -47,6 +47,7 @@ int main()
 	}
 }
 """
+FIRST = 2  # FUNCTION_FIRST of bpf/call_event.h
 INNER = "_ZN4work5Queue5innerEi"
 
 # A process with code that no file has, and its name in /tmp, as a JIT would make it.
@@ -99,7 +100,7 @@ def loaded(program: str) -> Iterator[Stacked]:
             obj.variables[name].value = True
         obj.variables["chosen"].value = 1
         obj.load()
-        obj.maps["FUNCTIONS"][bytes(4)] = pack((), EVERYTHING, ())
+        obj.maps["FUNCTIONS"][bytes(4)] = struct.pack("=I", FIRST) + pack((), EVERYTHING, ())[4:]
         with PerfBuffer(obj.maps["EVENTS"], CALL_EVENT_SCHEMA) as buffer:
             found = Stacked(obj, buffer)
             yield found
