@@ -43,7 +43,7 @@ _PREEMPTED = 4
 #: bpf/call_event.h: enum chosen, and the counts of its arrays.
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
 _VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
-_UNWRAP = 1
+_UNWRAP, _FIRST = 1, 2
 
 #: Of more functions than that the types are looked up by an index.
 _MANY = 20
@@ -228,12 +228,20 @@ class Calls:
         """As struct function."""
         function, arguments = self.functions[place], self._arguments[place]
         fetches, chosen = arguments.fetches, self._filters[place]
-        flags = _UNWRAP if function.syscall else 0
+        flags = _UNWRAP if function.syscall else _FIRST if _is_first(function) else 0
         head = struct.pack("=4I", flags, chosen.truth, arguments.failed, arguments.failed_shift)
         packed = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (_VALUES - len(fetches))
         packed += [comparison.pack() for comparison in chosen.comparisons]
         packed += [NO_COMPARISON] * (_COMPARISONS - len(chosen.comparisons))
         return head + b"".join(packed)
+
+
+def _is_first(function: Any) -> bool:
+    """Whether the probe is at the first instruction of a program's function."""
+    if function.probe != "uprobe":
+        return False
+    # A place without a name may be anywhere in a function.
+    return not function.inside and not function.symbol.startswith("0x")
 
 
 def _reads(functions: Iterable[Sequence[Fetch]]) -> str:

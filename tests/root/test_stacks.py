@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from libbpf_ctypes import KPROBE_OBJECT, BpfObject, Link, PerfBuffer
+from libbpf_ctypes.cli.demangle import can_demangle
 from libbpf_ctypes.cli.stacks import LiveStacks, function_of
 from libbpf_ctypes.cli.user_symbols import UserSymbols
 from libbpf_ctypes.events import CALL_EVENT_SCHEMA, CallEvent
 
-from ..conftest import need
+from ..conftest import lacking, need
 from .calls import EVERYTHING, pack
 
 # inner is called by middle at three depths of its recursion, which outer began. It has no frame,
@@ -48,6 +49,7 @@ int main()
 }
 """
 FIRST = 2  # FUNCTION_FIRST of bpf/call_event.h
+COMMAND = Path(__file__).parent.parent.parent / "bin" / "ebpf-tool"
 INNER = "_ZN4work5Queue5innerEi"
 
 # A process with code that no file has, and its name in /tmp, as a JIT would make it.
@@ -126,6 +128,15 @@ def once(process: subprocess.Popen[str]) -> None:
     assert os.read(process.stdout.fileno(), 1) == b"x"
 
 
+@pytest.fixture(autouse=True)
+def demangler() -> None:
+    """The programs' names are those of C++."""
+    if sys.version_info < (3, 11):
+        pytest.skip("pycxxfilt is for Python 3.11 and later")
+    if not can_demangle():
+        lacking("needs pycxxfilt: pip install 'libbpf-ctypes[symbols]'")
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stacks") / "worker"
@@ -146,6 +157,22 @@ def test_the_frames_of_a_program(stacked: Stacked, program: Path) -> None:
     assert tuple(map(function_of, frames[: len(wanted)])) == wanted
     assert frames[0] == "work::Queue::inner(int)+0x0 (worker)"
     assert not stacked.told
+
+
+def test_the_frames_that_the_command_prints(program: Path) -> None:
+    with running(program) as process:
+        words = ["uprobe", f"{program}:{INNER}", "-u", "-n", "1", "-p", str(process.pid)]
+        with running(sys.executable, COMMAND, *words, "--format", "folded", "-q") as tool:
+            while tool.poll() is None:
+                once(process)
+            assert tool.stdout is not None
+            folded = tool.stdout.read()
+    frames, count = folded.rstrip().rsplit(" ", 1)
+    called = ("outer()", "middle(int)", "middle(int)", "middle(int)", "inner(int)")
+    wanted = ["main", *(f"work::Queue::{name}" for name in called)]
+    assert frames.split(";")[0] == "worker"
+    assert frames.split(";")[-len(wanted) :] == wanted
+    assert count == "1"
 
 
 def test_a_stack_that_comes_again_has_the_same_key(stacked: Stacked, program: Path) -> None:
