@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from pathlib import Path
+from typing import BinaryIO
 
-from .elf_table import open_regular
+from .elf_table import open_regular, pread
 
 #: Bytes of a map that are read, and of one reading.
 _LARGEST, _READING = 1 << 28, 1 << 20
+#: Bytes that tell whether a file is still the one that was read.
+_COMPARED = 64
 
 
 class PerfMap:
@@ -26,7 +29,7 @@ class PerfMap:
         self._path = path
         self._owners = owners
         self._read = 0  # bytes
-        self._rest = b""
+        self._end = self._rest = b""  # the last bytes that were read; the line that they begin
         self._functions: dict[int, tuple[int, str]] = {}  # by start: the end, and the name
         self._starts: list[int] = []
 
@@ -36,22 +39,27 @@ class PerfMap:
             status = Path(self._path).stat()
             if status.st_uid not in self._owners:
                 return
-            if status.st_size < self._read:  # another process of the same number began anew
-                self._functions.clear()
-                self._read, self._rest = 0, b""
-            if not self._read < min(status.st_size, _LARGEST):
+            if status.st_size == self._read:
                 return
             with open_regular(self._path) as file:
-                file.seek(self._read)
-                while self._read < _LARGEST:
-                    data = file.read(_READING)
-                    if not data:
-                        break
-                    self._read += len(data)
-                    self._take(self._rest + data)
+                self._read_on(file)
         except OSError:
             pass
         self._starts = sorted(self._functions)
+
+    def _read_on(self, file: BinaryIO) -> None:
+        if pread(file, self._read - len(self._end), len(self._end)) != self._end:
+            # Java writes it anew; or it is of another process that has the same number.
+            self._functions.clear()
+            self._read, self._end, self._rest = 0, b"", b""
+            file.seek(0)
+        while self._read < _LARGEST:
+            data = file.read(_READING)
+            if not data:
+                break
+            self._read += len(data)
+            self._end = data[-_COMPARED:]
+            self._take(self._rest + data)
 
     def _take(self, data: bytes) -> None:
         lines = data.split(b"\n")

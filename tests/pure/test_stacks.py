@@ -206,9 +206,13 @@ def test_a_map_is_read_on_as_it_grows(tmp_path: Path) -> None:
     perf_map.refresh()
     assert perf_map.at(0x1008) == ("new", 8)
     assert perf_map.at(0x3008) is None
+    path.write_text("0x2000 0x10 Java's\n0x1000 0x10 anew\n0x3000 0x10 and more\n")
+    perf_map.refresh()
+    assert perf_map.at(0x1008) == ("anew", 8)
+    assert perf_map.at(0x2001) == ("Java's", 1)
     path.unlink()
     perf_map.refresh()
-    assert perf_map.at(0x1008) == ("new", 8)
+    assert perf_map.at(0x1008) == ("anew", 8)
 
 
 def test_a_map_of_another_user_or_no_file_is_left_alone(tmp_path: Path) -> None:
