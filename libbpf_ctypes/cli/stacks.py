@@ -119,7 +119,7 @@ class LiveStacks:
         if names is None:
             if key in self._by_key:  # a child's that went on where its parent was
                 return self._by_key[key]
-            why = symbols.refusals.get(pid, "")
+            why = symbols.refusal
             self._tell_once(
                 why,
                 f"Where process {pid} had its functions cannot be read: {why}. "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
 from bisect import bisect_right
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..errors import BpfError
 from .demangle import can_demangle, demangle, is_mangled
@@ -51,7 +52,11 @@ class _Process:
         self._text = ""
         self._mappings: list[_Mapping] = []
         self._starts: list[int] = []
+        self._perf_path = ""
+        self._owners: tuple[int, ...] = ()
         self._perf_map: PerfMap | None = None
+        #: Frames of its files that were named before, by their addresses and those looked up.
+        self.named: dict[tuple[int, int], str] = {}
 
     def refresh(self) -> None:
         """Looks whether it mapped other files, or became another program."""
@@ -60,29 +65,31 @@ class _Process:
         except OSError as error:
             self.refusal = "" if self._text else error.strerror or str(error)
             return
-        if not text and not self._text:
-            self.refusal = "it has ended"  # and is not waited for yet
+        # It is empty of a process that has ended and is not waited for.
+        self.refusal = "" if text or self._text else "it has ended"
         if text and text != self._text:
             self._text = text
+            self.named.clear()
             self._mappings = [
                 _Mapping(int(a, 16), int(b, 16), int(offset, 16), device, int(inode), path)
                 for a, b, offset, device, inode, path in _LINE.findall(text)
             ]
             self._starts = [each.start for each in self._mappings]
-        if self._perf_map is None:
-            with contextlib.suppress(OSError, ValueError):
-                self._perf_map = self._find_perf_map()
+        with contextlib.suppress(OSError, ValueError):
+            self._refresh_perf_map()
+
+    def _refresh_perf_map(self) -> None:
+        """Its JIT's file: in its /tmp, by its own number, which a container's process takes."""
+        if not self._perf_path:
+            text = Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace")
+            status = dict(line.partition(":")[::2] for line in text.splitlines())
+            own = status.get("NSpid", str(self.pid)).split()[-1]
+            self._owners = (0, int(status["Uid"].split()[1]))
+            self._perf_path = f"/proc/{self.pid}/root/tmp/perf-{own}.map"
+        if self._perf_map is None and os.path.exists(self._perf_path):  # noqa: PTH110 - of each stack
+            self._perf_map = PerfMap(self._perf_path, self._owners)
         if self._perf_map is not None:
             self._perf_map.refresh()
-
-    def _find_perf_map(self) -> PerfMap | None:
-        """Its JIT's file: in its /tmp, by its own number, which a container's process takes."""
-        text = Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace")
-        status = dict(line.partition(":")[::2] for line in text.splitlines())
-        own = status.get("NSpid", str(self.pid)).split()[-1]
-        user = int(status["Uid"].split()[1])
-        path = f"/proc/{self.pid}/root/tmp/perf-{own}.map"
-        return PerfMap(path, (0, user)) if Path(path).exists() else None
 
     def mapping(self, address: int) -> _Mapping | None:
         """What is mapped at an address; None: no code."""
@@ -100,12 +107,12 @@ class UserSymbols:
 
     Attributes:
         mangled: whether a C++ or Rust name came that could not be made readable.
-        refusals: why processes' mappings could not be read, by pid.
+        refusal: why the mappings of the last process that was asked for are not known, or "".
     """
 
     def __init__(self) -> None:
         self.mangled = False
-        self.refusals: dict[int, str] = {}
+        self.refusal = ""
         self._processes: dict[int, _Process] = {}
         self._files: dict[tuple[str, int], ElfSymbols | None] = {}
         self._found: dict[tuple[str, int, int], tuple[str, int] | None] = {}
@@ -119,8 +126,8 @@ class UserSymbols:
         """
         process = self._process(pid)
         process.refresh()
+        self.refusal = process.refusal
         if process.refusal:
-            self.refusals[pid] = process.refusal
             return None
         # A caller's address is that of the next instruction: its function may end before.
         return tuple(self._name(process, at, at - (n > 0)) for n, at in enumerate(addresses))
@@ -134,6 +141,9 @@ class UserSymbols:
 
     def _name(self, process: _Process, address: int, within: int) -> str:
         """The name of one frame, whose code lies at an address, or right before it."""
+        known = process.named.get((address, within))
+        if known is not None:
+            return known
         mapping = process.mapping(within)
         label = "" if mapping is None else escape(mapping.label)
         found, place = None, 0
@@ -146,7 +156,10 @@ class UserSymbols:
                 label = "JIT"
         if found is not None:
             name, distance = found
-            return f"{escape(self._readable(name))}+{distance + address - within:#x} ({label})"
+            text = f"{escape(self._readable(name))}+{distance + address - within:#x} ({label})"
+            if label != "JIT":  # which may make other code of it
+                process.named[address, within] = text
+            return text
         return f"[{label.strip('[]')}]+{place:#x}" if label else f"{address:#x}"
 
     def _in_file(self, process: _Process, mapping: _Mapping, offset: int) -> tuple[str, int] | None:
@@ -159,7 +172,10 @@ class UserSymbols:
         if place not in self._found:
             if len(self._found) >= _NAMES:
                 self._found.clear()
-            symbols = self._symbols(process, mapping, place[:2])
+            try:
+                symbols = self._symbols(process, mapping, place[:2])
+            except OSError:  # another process may lead to it
+                return None
             self._found[place] = None if symbols is None else symbols.at(offset)
         return self._found[place]
 
@@ -192,11 +208,15 @@ class UserSymbols:
 
 
 def _open_symbols(pid: int, mapping: _Mapping) -> ElfSymbols | None:
-    """The symbols of what a process has mapped; None: it has none that can be read."""
-    if not mapping.inode:
-        with contextlib.suppress(OSError, ValueError, BpfError):
-            return ElfSymbols(_memory(pid, mapping), mapping.path)
+    """The symbols of what a process has mapped; None: it has none. Raises: OSError."""
+    file = io.BytesIO(_memory(pid, mapping)) if not mapping.inode else _open_file(pid, mapping)
+    try:
+        return ElfSymbols(file, mapping.path)
+    except BpfError:
         return None
+
+
+def _open_file(pid: int, mapping: _Mapping) -> BinaryIO:
     path = mapping.path[: -len(_DELETED)] if mapping.path.endswith(_DELETED) else mapping.path
     paths = (
         # The very file, replaced and deleted ones too; it takes CAP_CHECKPOINT_RESTORE.
@@ -205,15 +225,15 @@ def _open_symbols(pid: int, mapping: _Mapping) -> ElfSymbols | None:
         path,  # the process has ended
     )
     for name in paths:
-        with contextlib.suppress(OSError, ValueError, BpfError):
+        with contextlib.suppress(OSError, ValueError):
             file = open_regular(name)
             if os.fstat(file.fileno()).st_ino == mapping.inode:
-                return ElfSymbols(file, mapping.path)
+                return file
             file.close()
-    return None
+    raise OSError(errno.ENOENT, "it is not there any more", path)
 
 
-def _memory(pid: int, mapping: _Mapping) -> io.BytesIO:
+def _memory(pid: int, mapping: _Mapping) -> bytes:
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(mapping.start)
-        return io.BytesIO(memory.read(min(mapping.end - mapping.start, 1 << 20)))
+        return memory.read(min(mapping.end - mapping.start, 1 << 20)) or b""
