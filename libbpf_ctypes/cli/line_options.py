@@ -10,6 +10,9 @@ from . import usage
 FORMATS = ("lines", "json", "folded", "chrome-trace", "parquet", "otlp")
 COLORS = ("auto", "always", "never")
 
+#: Formats that print while events come.
+_AS_THEY_COME = ("lines", "json", "chrome-trace")
+
 #: Where a collector of OpenTelemetry listens on its own machine.
 ENDPOINT = "http://localhost:4318"
 
@@ -82,27 +85,25 @@ def _read_endpoint(words: dict[str, Any]) -> str:
 
 def _check_format(options: LineOptions, words: dict[str, Any]) -> None:
     """Refuses options that the format has no use for. Raises: usage.UsageError."""
-    form, live = options.format, "FUNCTION" in words and bool(words["FUNCTION"])
-    stacks = words.get("--kernel-stack") or words.get("--user-stack")
-    of_text, given = form in ("lines", "json"), f"--format {form}"
+    form, given = options.format, f"--format {options.format}"
     if words.get("--json"):
         given = "--json"
-    for wrong, why in (
-        (options.fields and form != "lines", "has all fields: leave it or --fields out"),
-        (options.show_tid and not of_text, "has all ids: leave --show-tid out"),
-        (options.time != "ns" and not of_text, "has its own times: leave --time out"),
-        (form == "folded" and options.raw_args, "has no arguments: leave --raw-args out"),
-        (form == "folded" and live and not stacks, "counts stacks: ask for them with -k or -u"),
-        (
-            words.get("--line-buffered") and form in ("folded", "parquet", "otlp"),
-            "has no lines while it traces: leave --line-buffered out",
-        ),
-        (form == "parquet" and not options.output, "writes a file: name it with -o"),
-        (form == "otlp" and options.output, "sends to --endpoint: leave -o out"),
+    of_text = form in ("lines", "json")
+    for option, is_useless in (
+        ("--fields", options.fields and form != "lines"),
+        ("--show-tid", options.show_tid and not of_text),
+        ("--time", options.time != "ns" and not of_text),
+        ("--raw-args", options.raw_args and form == "folded"),
+        ("--line-buffered", words.get("--line-buffered") and form not in _AS_THEY_COME),
+        ("--dry-run", words.get("--dry-run") and form != "lines"),
+        ("--output", options.output and form == "otlp"),
     ):
-        if wrong:
-            raise usage.UsageError(f"{given} {why}")
+        if is_useless:
+            raise usage.UsageError(f"{given} has no use for {option}: leave one of them out")
+    if form == "parquet" and not options.output:
+        raise usage.UsageError("--format parquet writes a file: name it with -o")
+    stacks = words.get("--kernel-stack") or words.get("--user-stack")
+    if form == "folded" and words.get("FUNCTION") and not stacks:  # a replay has what it has
+        raise usage.UsageError("--format folded counts stacks: ask for them with -k or -u")
     if words.get("--endpoint") is not None and form != "otlp":
         raise usage.UsageError("--endpoint is where --format otlp sends to: give both")
-    if words.get("--dry-run") and form != "lines":
-        raise usage.UsageError(f"--dry-run prints text: leave {given} out")

@@ -203,7 +203,7 @@ def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         ("kprobe f --address=", "--address takes more than ''"),
         ("kprobe f --color=", "--color takes auto, always or never, not ''"),
         ("kprobe f --record=/a/b -o /a/../a/b", "--record and --output name the same file"),
-        ("kprobe f --dry-run --json", "leave --json out"),
+        ("kprobe f --dry-run --json", "--json has no use for --dry-run"),
         ("kprobe f --arg=a:hex --raw-args", "leave it or the format out"),
         ("kprobe f --fields=pid --show-tid", "name tid among the --fields"),
     ],
