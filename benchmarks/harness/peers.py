@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from .process import FailedError, Load, Reader, count_lines
+from .process import WRITES_AND_READS, FailedError, Load, Reader, count_lines
 from .setup import ROOT, SYSTEM_PYTHON, Setup
 
 _READERS = ROOT / "benchmarks" / "readers"
@@ -14,6 +15,20 @@ _BPFTRACE_LINE = r'printf("[%d] %s: nr=%d, timestamp=%lu\n", pid, comm, args->id
 
 #: What our command prints is the first argument of this function, by name, as bpftrace's line.
 _FUNCTION = "do_sys_openat2"
+
+#: Nothing of a call crosses to the reader: it is added up in the kernel.
+OUR_SUMS = {
+    "command, count": ["count", "tracepoint:raw_syscalls:sys_enter", "--json"],
+    "command, latency": ["latency", "uprobe:libc:syscall", "--json"],
+}
+THEIR_SUMS = {
+    "bpftrace, count": "tracepoint:raw_syscalls:sys_enter /pid == {pid}/ {{ @ = count(); }}",
+    "bpftrace, latency": """
+        uprobe:{libc}:syscall /pid == {pid}/ {{ @began[tid] = nsecs; }}
+        uretprobe:{libc}:syscall /@began[tid]/ {{
+            @ = hist(nsecs - @began[tid]); delete(@began[tid]);
+        }}""",
+}
 
 #: Printed to stderr by bpftrace, for its own tests, once the probes are attached.
 _BPFTRACE_READY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
@@ -67,6 +82,10 @@ class Peers:
         return Reader(name, command, "Listening for events", _tool_counts)
 
     def _command(self, name: str) -> Reader:
+        if name in OUR_SUMS:
+            tool = [self.setup.python, str(ROOT / "bin" / "ebpf-tool"), *OUR_SUMS[name]]
+            ready = "Listening for events"
+            return Reader(name, lambda pid, _: [*tool, "-p", str(pid)], ready, _tool_total)
         return self.command(name)
 
     def _c(self, name: str) -> Reader:
@@ -94,6 +113,13 @@ class Peers:
 
     def _bpftrace(self, name: str) -> Reader:
         environment = {_BPFTRACE_READY: "1"}
+        if name in THEIR_SUMS:
+
+            def sums(pid: int, _scratch: Path) -> list[str]:
+                script = THEIR_SUMS[name].format(pid=pid, libc=_libc_of(pid))
+                return ["bpftrace", "-f", "json", "-e", script]
+
+            return Reader(name, sums, _BPFTRACE_READY, _bpftrace_total, environment)
         options: list[str] = []
         if name == "bpftrace, best":
             environment["BPFTRACE_PERF_RB_PAGES"] = "1024"
@@ -139,7 +165,12 @@ MEMORY_AT = ("100000", "1000000", "2000000", "5000000", "10000000", "20000000")
 
 def getppid(*arguments: object, cpus: tuple[int, ...] = ()) -> Load:
     """The usual load."""
-    return Load(tuple(str(word) for word in arguments), "getppid", cpus)
+    return Load(tuple(str(word) for word in arguments), "getppid", cpus, WRITES_AND_READS)
+
+
+def by_uprobe(*arguments: object) -> Load:
+    """The same, for readers on libc's syscall(), by which it is called."""
+    return getppid(*arguments)._replace(beside=0)
 
 
 def openat(*arguments: object) -> Load:
@@ -166,6 +197,36 @@ def _bpftrace_counts(scratch: Path) -> dict[str, Any]:
             )
     with (scratch / "lines").open("rb") as file:
         return {"events": count_lines(file, b"timestamp="), "lost": lost}
+
+
+def _tool_total(scratch: Path) -> dict[str, Any]:
+    """What ebpf-tool counted; it says itself where it could not."""
+    lines = (scratch / "stdout").read_text(encoding="utf-8").splitlines()
+    total = json.loads(lines[-1])
+    if total["type"] != "total" or not total["adds_up"]:
+        raise FailedError(f"ebpf-tool gave no account: {lines[-1]}")
+    return {"events": total["counted"], "lost": total["no_room"]}
+
+
+def _bpftrace_total(scratch: Path) -> dict[str, Any]:
+    """What bpftrace counted: a number, or the buckets of a histogram."""
+    events = 0
+    for line in (scratch / "stdout").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line) if line else {}
+        if record.get("type") == "map":
+            events += record["data"].get("@", 0)
+        elif record.get("type") == "hist":
+            events += sum(bucket["count"] for bucket in record["data"]["@"])
+    return {"events": events, "lost": 0}
+
+
+def _libc_of(pid: int) -> str:
+    """The libc that a process has loaded."""
+    maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+    found = re.search(r"/\S*/libc\.so\.6$", maps, re.MULTILINE)
+    if found is None:
+        raise FailedError("the producer has no libc.so.6")
+    return found[0]
 
 
 def _opensnoop_counts(scratch: Path) -> dict[str, Any]:

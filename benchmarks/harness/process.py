@@ -54,11 +54,15 @@ class Reader(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What the producer does: its arguments, and the cores of its threads."""
+    """What the producer does: its arguments, and the cores of its threads.
+
+    ``beside``: calls of its that a reader sees beside them.
+    """
 
     arguments: tuple[str, ...]
     syscall: str = "getppid"
     cpus: tuple[int, ...] = ()
+    beside: int = 0
 
 
 def say(text: str) -> None:
@@ -197,8 +201,7 @@ class Machine:
                 counts = (reader.counts or json_counts)(scratch)
         result.update(counts)
         if delivers:
-            others = WRITES_AND_READS if load.syscall == "getppid" else 0
-            result["events"] -= warm + others
+            result["events"] -= warm + load.beside
             result["missing"] = result["calls"] - result["events"]
         return result
 

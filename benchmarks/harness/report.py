@@ -240,6 +240,18 @@ def figures(records: list[Record]) -> list[Figure]:
             parts=(get("merge", "command, 1 CPU, sorted", cpu), get("tax", "bpftrace", cpu)),
             unit="ns",
         ),
+        *(
+            ratio(
+                f"{sums}_vs_bpftrace",
+                f"tax per call of {sums}, bpftrace's",
+                "sums",
+                f"command, {sums}",
+                f"bpftrace, {sums}",
+                tax,
+                1,
+            )
+            for sums in ("count", "latency")
+        ),
         ratio(
             "start_vs_bpftrace",
             "start to probe, bpftrace's",

@@ -8,7 +8,7 @@ import time
 from typing import Callable
 
 from . import kernel_side, start
-from .peers import getppid, openat
+from .peers import OUR_SUMS, THEIR_SUMS, by_uprobe, getppid, openat
 from .process import FailedError, say
 from .report import THREADS
 from .session import UNTRACED, Record, Session
@@ -144,6 +144,14 @@ def opensnoop(session: Session) -> None:
         session.run("opensnoop", number, name, openat("seconds", seconds), reader)
 
 
+def sums(session: Session) -> None:
+    """Counts and histograms that the kernel makes: what a call pays for them, here and there."""
+    seconds = 0.25 if session.quick else 0.5
+    for number, name in session.each_round((UNTRACED, *OUR_SUMS, *THEIR_SUMS)):
+        load = by_uprobe if name.endswith("latency") else getppid
+        session.run("sums", number, name, load("seconds", seconds))
+
+
 ROWS: dict[str, Callable[[Session], None]] = {
     "tax": tax,
     "rate": rate,
@@ -153,6 +161,7 @@ ROWS: dict[str, Callable[[Session], None]] = {
     "threads": threads,
     "merge": merge,
     "opensnoop": opensnoop,
+    "sums": sums,
     "kernel": kernel_side.kernel,
 }
 

@@ -22,8 +22,10 @@ no event of. After 256 events that are not measured.
 
 bpftrace 0.17 has no raw tracepoint: it sits on tracepoint:raw_syscalls:sys_enter,
 which costs the traced process more by itself. opensnoop also reads the path and the
-result of the call. Peak memory is each one's in its own run: only ours is traced
-for long.
+result of the call. Count: by that tracepoint, ebpf-tool's and bpftrace's count();
+latency: by uprobe and uretprobe of libc's syscall(), most of which is the kernel's
+own cost, into a histogram by powers of two. Peak memory is each one's in its own
+run: only ours is traced for long.
 """
 
 
@@ -82,6 +84,8 @@ ROW_OF = {
     "busy_thread_flat_out": "threads",
     "batch_peak_mib": "memory",
     "line_cpu_slow_vs_bpftrace": "merge",
+    "count_vs_bpftrace": "sums",
+    "latency_vs_bpftrace": "sums",
     "counters_ns_no_output": "kernel",
     "counters_ns_filtered": "kernel",
 }
@@ -103,6 +107,7 @@ _TITLES = {
     "curve": "From a slow producer to one flat out",
     "threads": "A second Python thread in the reader's process",
     "merge": "The command, events sorted by time and not",
+    "sums": "Added up in the kernel (ns per call untraced: {untraced})",
     "opensnoop": "Opens of a file that is not there (ns per call untraced: {untraced})",
 }
 

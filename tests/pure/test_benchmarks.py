@@ -30,6 +30,8 @@ RATIOS = {
     "batch_cpu_vs_bcc",
     "batch_cpu_vs_c",
     "line_cpu_vs_bpftrace",
+    "count_vs_bpftrace",
+    "latency_vs_bpftrace",
     "start_vs_bpftrace",
     "start_vs_bcc",
 }
