@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Callable, NamedTuple, cast
 
 from .. import kernel
-from ..errors import BpfError
+from ..errors import ENOTSUPP, BpfError
 
 if TYPE_CHECKING:
     from ..link import Link
@@ -32,7 +32,10 @@ MISSED_SINCE = "6.7"
 #: So many are closed at a time: the kernel lets each wait, and some of them together.
 _CLOSERS = 8
 #: Errors of one function, which leave the others their probes.
-_OF_ONE = (errno.ENOENT, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EILSEQ, errno.EOPNOTSUPP)
+_OF_ONE = (
+    *(errno.ENOENT, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EILSEQ, errno.EOPNOTSUPP),
+    ENOTSUPP,  # of an instruction that no uprobe can step over
+)
 #: What kprobe.multi says where a function of its list is missing or cannot be traced.
 _OF_LIST = (*_OF_ONE[:3], errno.ESRCH)
 #: Of so many the kernel is not asked one by one any more.

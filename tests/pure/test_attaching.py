@@ -15,7 +15,11 @@ import pytest
 from libbpf_ctypes import BpfError, features, kernel
 from libbpf_ctypes.cli import attaching
 from libbpf_ctypes.cli.attaching import Counter, Plan, attach, counts_missed, plan
+from libbpf_ctypes.cli.costs import costs
 from libbpf_ctypes.cli.functions import Function
+from libbpf_ctypes.cli.tracepoints import Tracepoint
+from libbpf_ctypes.cli.user_functions import UserFunction
+from libbpf_ctypes.errors import ENOTSUPP
 
 
 class Link:
@@ -50,6 +54,16 @@ class Program:
         self.places.append((place, offset, cookie))
         self.links.append(Link(missed=1))
         return self.links[-1]
+
+    def attach_uprobe(
+        self, path: str, *, offset: int, pid: int, retprobe: bool, cookie: int
+    ) -> Link:
+        link = self.attach_kprobe(f"{path}+{offset}", cookie=cookie, retprobe=retprobe)
+        self.places[-1] = (path, offset, (pid, cookie))
+        return link
+
+    def attach_tracepoint(self, category: str, name: str, *, cookie: int) -> Link:
+        return self.attach_kprobe(f"{category}:{name}", cookie=cookie)
 
     def attach_kprobe_multi(
         self, places: list[Any], *, cookie: list[int], retprobe: bool = False
@@ -179,6 +193,73 @@ def test_what_the_kernel_refuses_of_several_is_told(caplog: pytest.LogCaptureFix
     assert attached.count == 2
     assert [cookie for _, _, cookie in one.places] == [0, 2]
     assert "1 of 3 functions could not be probed, as b: attach kprobe to b" in caplog.text
+
+
+def with_returns(began: Program, multi: str = "") -> tuple[Any, Program]:
+    """An object with programs for calls and their returns, and that of the returns."""
+    returned = ReturnProgram()
+    programs = {f"enter_kprobe{multi}": began, f"return_kprobe{multi}": returned}
+    return SimpleNamespace(programs=programs), returned
+
+
+def test_the_plan_of_returns() -> None:
+    obj, _returned = with_returns(Program())
+    wanted = plan([function("a"), function("b")], returns=True)
+    assert (wanted.method, wanted.descriptors) == ("kretprobe", 2 * 2 * 2)
+    with attach(obj, wanted, entry="enter", exit="return") as attached:
+        assert (attached.count, attached.method) == (2, "kretprobe")
+
+
+@pytest.mark.usefixtures("multi")
+def test_returns_of_many() -> None:
+    began = Program(b=errno.EINVAL)
+    obj, returned = with_returns(began, "_multi")
+    wanted = plan([function(name, ftraceable=True) for name in "abc"], returns=True)
+    attached = attach(obj, wanted, entry="enter", exit="return")
+    assert (attached.count, attached.method) == (2, "kretprobe.multi")
+    attached.close()
+    links = [*began.links, *returned.links]
+    assert all(link.closed_by for link in links), "those of the function that was refused, too"
+
+
+def test_a_call_that_is_refused_leaves_no_return_attached() -> None:
+    obj, returned = with_returns(Program(b=errno.EINVAL))
+    wanted = plan([function(name) for name in "abc"], returns=True)
+    attached = attach(obj, wanted, entry="enter", exit="return")
+    assert attached.count == 2
+    assert returned.links[1].closed_by, "at once"
+    assert not returned.links[0].closed_by
+    attached.close()
+
+
+def test_functions_of_programs() -> None:
+    places = [
+        UserFunction("/bin/a", 0x10, "f", "a:f", 0),
+        UserFunction("/bin/a", 0x20, "g", "a:g", 0),
+    ]
+    began = Program(**{"/bin/a+16": ENOTSUPP})
+    obj, returned = with_returns(began)
+    wanted = plan(places, returns=True)
+    assert (wanted.method, wanted.single) == ("uretprobe", [0, 1])
+    with attach(obj, wanted, entry="enter", exit="return", pid=7) as attached:
+        assert (attached.count, attached.method) == (1, "uretprobe")
+    assert began.places == [("/bin/a", 0x20, (7, 1))]
+    assert returned.places[1:] == began.places
+    assert costs(wanted) == [
+        f"uprobe at /bin/a+{offset:#x}, by a breakpoint, which costs an exception, and one more "
+        "at the return"
+        for offset in (0x10, 0x20)
+    ]
+
+
+def test_tracepoints() -> None:
+    points = [Tracepoint("sched", name, f"sched:{name}", (), {}) for name in ("a", "b")]
+    program = Program()
+    obj: Any = SimpleNamespace(programs={"count_tracepoint": program})
+    with attach(obj, plan(points), entry="count") as attached:
+        assert (attached.count, attached.method) == (2, "tracepoint")
+    assert program.places == [("sched:a", 0, 0), ("sched:b", 0, 1)]
+    assert costs(plan(points)) == ["tracepoint, by a call that is always there"] * 2
 
 
 @pytest.mark.parametrize("refused", [{"b": errno.EACCES}, dict.fromkeys("abc", errno.ENOENT)])
