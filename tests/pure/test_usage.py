@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libbpf_ctypes.cli import replay, synopsis, usage
+from libbpf_ctypes.cli.aggregate_options import read_aggregate
 from libbpf_ctypes.cli.line_options import LineOptions
 from libbpf_ctypes.cli.options import Options, read_options
 
@@ -358,3 +359,36 @@ def test_every_command_is_told_of() -> None:
 def test_options_of_other_commands_are_refused(line: str, told: str) -> None:
     with pytest.raises(usage.UsageError, match=re.escape(told)):
         parse(line)
+
+
+@pytest.mark.parametrize(
+    "line", [line for name in usage.COMMANDS for line in synopsis.examples(DOC, name)]
+)
+def test_the_examples_are_command_lines(line: str) -> None:
+    words = shlex.split(line, comments=False)
+    end = min((words.index(sign) for sign in ("|", ">") if sign in words), default=len(words))
+    found = usage.parse(DOC, words[1:end])
+    command = usage.command_of(found)
+    if command in usage.EVENTS:
+        assert read_options(found).command == command
+    elif command in ("latency", "count"):
+        assert read_aggregate(found, times=command == "latency").options.command == command
+    elif command == "replay":
+        assert replay.read_options(found).file == "unlinks.rec"
+
+
+def test_docopt_is_told_only_of_what_is_given() -> None:
+    text = synopsis.reduced(DOC, "kprobe", ["--pid", "--json"])
+    assert text.split() == (
+        [
+            "Usage:",
+            "ebpf-tool",
+            "kprobe",
+            "FUNCTION...",
+            "[--pid=PID]...",
+            "[options]",
+            "-p,",
+            "--pid=PID",
+            "--json",
+        ]
+    )
