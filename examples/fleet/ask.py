@@ -36,7 +36,6 @@ def ask_spark(directory: Path, query: str) -> Answer:
     from pyspark.sql import SparkSession
 
     settings = {
-        "spark.sql.legacy.parquet.nanosAsLong": "true",  # "time" has nanoseconds
         "spark.sql.parquet.mergeSchema": "true",  # traces differ in their arguments' columns
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",  # "0012" is a name
     }

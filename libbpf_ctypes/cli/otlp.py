@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
 from .formats import json_value
+from .json_lines import by_name
 from .json_text import text as valid
-from .lines import Arguments, Formatter, label_of
+from .lines import Formatter, label_of
+from .lines import show as show_of
 from .otlp_export import logs_url, make_exporter, shown_url
 from .sending import Answer, Sender
 from .text import escape
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from ..events import CallEvent
     from .account import Account
     from .console import Console
+    from .formats import ShownArgument
     from .line_options import LineOptions
+    from .lines import Show
     from .origin import Origin, Traced
     from .stacks import Stacks
     from .text import WallClock
@@ -70,7 +74,8 @@ class OtlpSender(Formatter):
         self._url, self._console = escape(shown_url(url)), console
         self._clock, self._stacks = clock, stacks
         self._functions = functions
-        self._shown = Arguments(functions, raw=options.raw_args)
+        self._raw = options.raw_args
+        self._shown: dict[int, list[tuple[str, ShownArgument, Show]]] = {}
         self._make = _record_maker(origin)
         self._id, self._number = os.urandom(8).hex(), 0
         self._told_trouble = self._told_refusal = False
@@ -176,27 +181,41 @@ class OtlpSender(Formatter):
             attributes["ebpf_tool.host_tid"] = event.host_tid
         if event.ns_pid and event.ns_pid != event.pid:
             attributes["process.vpid"] = event.ns_pid
-        known = event.function < len(self._functions)
-        arguments = self._functions[event.function].arguments if known else ()
         shown = []
-        for argument, (label, show) in zip(arguments, self._shown[event.function]):
+        for key, argument, show in self._arguments(event.function):
             words = show(event)
-            shown.append(f"{label}={words}")
+            shown.append(f"{key}={words}")
             value = json_value(argument, event)
             if value is None or (argument.text < 0 and str(value) != words):
-                attributes[f"ebpf_tool.words.{label}"] = words
+                attributes[f"ebpf_tool.words.{key}"] = words
             if value is not None:
-                attributes[f"ebpf_tool.arg.{label}"] = value
+                attributes[f"ebpf_tool.arg.{key}"] = value
         attributes.update(self._more(event))
         time_ns = event.timestamp_ns + self._clock.offset_ns
-        kind = "return" if event.duration_ns else "call"
+        kind = "return" if self._is_return(event) else "call"
         return self._fields(kind, "INFO", f"{name} {', '.join(shown)}", time_ns, attributes)
+
+    def _arguments(self, index: int) -> list[tuple[str, ShownArgument, Show]]:
+        """A function's arguments, each with its key, as JSON has it, and what makes its words."""
+        found = self._shown.get(index)
+        if found is None:
+            known = index < len(self._functions)
+            arguments = self._functions[index].arguments if known else ()
+            found = self._shown[index] = [
+                (key, argument, show_of(argument, raw=self._raw))
+                for key, argument in by_name(arguments)
+            ]
+        return found
+
+    def _is_return(self, event: CallEvent) -> bool:
+        known = event.function < len(self._functions)
+        return known and self._functions[event.function].returns
 
     def _more(self, event: CallEvent) -> dict[str, Any]:
         """How long the call took, and who made it, as far as that was asked for."""
         found: dict[str, Any] = {}
         stacks = self._stacks
-        if event.duration_ns:
+        if self._is_return(event):
             found["ebpf_tool.duration_ns"] = event.duration_ns
         if stacks is not None and event.kernel_stack:
             found["ebpf_tool.kernel_stack"] = [*stacks.kernel(event.kernel_stack)]

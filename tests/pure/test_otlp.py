@@ -120,7 +120,7 @@ def test_a_return_has_its_duration_and_its_stacks(collector: Collector, told: To
         def user(self, key: int, pid: int) -> tuple[str, ...]:
             return (f"read+0x{key:x} ({pid})",)
 
-    formatter = formatter_to(collector.url, told, NOTHING, stacks=Stacks())
+    formatter = formatter_to(collector.url, told, NOTHING._replace(returns=True), stacks=Stacks())
     formatter.format([call(duration_ns=1500, kernel_stack=2, user_stack=3, timestamp_ns=9)])
     formatter.end(None)
     (record,) = collector.records
