@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ def _read_format(words: dict[str, Any]) -> str:
 def _read_endpoint(words: dict[str, Any]) -> str:
     given = words.get("--endpoint")
     if given is None:
-        return ENDPOINT
+        return os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ENDPOINT
     if not re.fullmatch(r"https?://[!-~]+", given):
         raise usage.UsageError(f"--endpoint takes a URL as {ENDPOINT}, not {given!r}")
     return str(given)

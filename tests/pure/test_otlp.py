@@ -34,6 +34,9 @@ except ModuleNotFoundError:
     lacking("needs opentelemetry-exporter-otlp-proto-http")
 
 
+RECORDINGS = Path(__file__).parent.parent.parent / "fixtures" / "recordings"
+
+
 class Told(Console):
     """Keeps what it is told."""
 
@@ -306,6 +309,14 @@ def test_headers_and_the_service_come_from_the_environment(
     assert "s3cret" not in "\n".join(told.texts)
 
 
+def test_the_endpoint_may_come_from_the_environment(collector: Collector) -> None:
+    recording = RECORDINGS / "x86_64-6.1-opens.rec"
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    done = run_tool("replay", recording, "--format", "otlp", **where)
+    assert done.returncode == 0, done.stderr
+    assert collector.events()
+
+
 @pytest.mark.parametrize(
     ("endpoint", "url"),
     [
@@ -341,11 +352,8 @@ def test_without_the_sdk_the_error_says_what_to_install(
         formatter_to("http://localhost:4318", told)
 
 
-RECORDINGS = Path(__file__).parent.parent.parent / "fixtures" / "recordings"
-
-
 def test_a_recording_is_replayed_to_a_collector(collector: Collector) -> None:
-    recording = next(iter(sorted(RECORDINGS.glob("*.rec"))))
+    recording = RECORDINGS / "x86_64-6.12-reads.rec"
     lines = run_tool("replay", recording, "--json", "-q").stdout.splitlines()
     expected = [record for record in map(json.loads, lines) if record["type"] == "event"]
     header = json.loads(lines[0])
