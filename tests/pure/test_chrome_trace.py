@@ -19,6 +19,7 @@ from libbpf_ctypes.cli.style import PLAIN
 
 from . import trace_events
 from .calls import INT, NOTHING, OPENAT, ORIGIN, READ, an_open, call, clock, options, sample
+from .helpers import ROOT
 from .replaying import record, replay
 from .test_account import GOOD
 
@@ -242,3 +243,19 @@ def test_a_replay_has_the_events_that_json_has(tmp_path: Path) -> None:
         assert (event["name"], event["tid"]) == (told["function"], told["tid"])
         values = {**told["args"], **told.get("words", {})}
         assert {name: event["args"][name] for name in values} == values
+
+
+@pytest.mark.parametrize("name", ["6.1-calls", "6.12-returns"])
+def test_recordings_of_real_kernels_are_traces(name: str) -> None:
+    recording = ROOT / "fixtures" / "recordings" / f"x86_64-{name}.rec"
+    lines = replay(recording, "--json")[0].splitlines()
+    wanted = [each for each in map(json.loads, lines) if each["type"] == "event"]
+    found = calls_of(trace_events.read(replay(recording, "--format", "chrome-trace")[0]))
+    assert len(found) == len(wanted) > 3
+    for event, told in zip(found, wanted):
+        took = told.get("duration_ns")
+        assert event["ph"] == ("i" if took is None else "X")
+        end = event["ts"] if took is None else event["ts"] + event["dur"]
+        assert end * 1000 == told["timestamp_ns"]
+        assert event["args"].get("kernel_stack") == (told.get("kernel_stack") or None)
+        assert event["args"].get("user_stack") == (told.get("user_stack") or None)

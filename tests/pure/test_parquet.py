@@ -498,6 +498,23 @@ def test_a_replay_has_the_rows_that_json_has(tmp_path: Path) -> None:
     assert json.loads(metadata(path)["summary"])["delivered"] == 51
 
 
+@pytest.mark.parametrize("name", ["6.1-calls", "6.12-returns"])
+def test_recordings_of_real_kernels_are_tables(name: str, tmp_path: Path) -> None:
+    recording = ROOT / "fixtures" / "recordings" / f"x86_64-{name}.rec"
+    path = tmp_path / "calls.parquet"
+    lines = replay(recording, "--json")[0].splitlines()
+    wanted = [each for each in map(json.loads, lines) if each["type"] == "event"]
+    replay(recording, "--format", "parquet", "-o", str(path))
+    rows = rows_of(pq.read_table(path))
+    assert len(rows) == len(wanted) > 3
+    for row, event in zip(rows, wanted):
+        assert row["timestamp_ns"] == event["timestamp_ns"]
+        for key in ("duration_ns", "kernel_stack", "user_stack"):
+            assert (row[key] or None) == (event.get(key) or None)
+        words = {name: row[f"words_{name}"] for name in event.get("words", {})}
+        assert words == event.get("words", {})
+
+
 def test_a_recording_that_is_cut_leaves_what_came_before(tmp_path: Path) -> None:
     recording, path = tmp_path / "calls.rec", tmp_path / "calls.parquet"
     record(recording, (OPENAT,), [sample(b"cat", (3, 3, 0), (b"/a",))] * 20)
