@@ -9,6 +9,7 @@ one ends after the second.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -44,9 +45,10 @@ ONCE long inner(long number) { return number + 1; }
 ONCE long middle(long number) { return inner(number) + 1; }
 ONCE long outer(long number) { return middle(number) + 1; }
 """
-#: How long each thread naps, in microseconds: histograms have some buckets.
-NAPS = [100, 1500, 3000, 6000, 12000, 1500, 3000, 3000] * 3
+#: How long each thread naps, in microseconds: in several buckets, and not at the edge of one.
+NAPS = [700, 1500, 3000, 6000, 12000, 1500, 3000, 3000] * 3
 DEPTH = 7
+NOBODY = 2**31 - 1  # no process has this number
 THREADS = ("kc-one", "kc-two", "kc-three")
 PR_SET_NAME = 15
 
@@ -81,8 +83,9 @@ class Thread(threading.Thread):
             self.call("fail", how)
         self.call("recurse", DEPTH)
         self.call("outer", 10)
-        for pid in (1, os.getpid()):
-            os.getpgid(pid)
+        for pid in (1, os.getpid(), NOBODY):
+            with contextlib.suppress(ProcessLookupError):
+                os.getpgid(pid)
 
 
 def hang(library: ctypes.CDLL) -> tuple[threading.Thread, int]:

@@ -6,6 +6,7 @@ All observers run at the same time: ebpf-tool with each command line, bpftrace a
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import IO, Any, Callable, NamedTuple
 import pytest
 
 from ..conftest import Compile, need
-from .known_calls import DEPTH, NAPS, SOURCE, THREADS
+from .known_calls import DEPTH, NAPS, NOBODY, SOURCE, THREADS
 
 ROOT = Path(__file__).parent.parent.parent
 CALLS = Path(__file__).with_name("known_calls.py")
@@ -36,6 +37,7 @@ COMMANDS = {
     "stacks": "uprobe {lib}:inner -u --json",
     "folded": "uprobe {lib}:inner -u --format folded",
     "enter": "tracepoint syscalls:sys_enter_getpgid --args --comm kc-* --json",
+    "exit": "tracepoint syscalls:sys_exit_getpgid --comm kc-* --json",
     "latency": "latency uprobe:{lib}:nap --json",
     "by_comm": "latency uprobe:{lib}:nap --by comm --json",
     "linear": "latency uprobe:{lib}:nap --linear 0:20ms:2ms --json",
@@ -43,6 +45,7 @@ COMMANDS = {
     "count": "count uprobe:{lib}:nap uprobe:{lib}:fail --by function,comm --json",
     "count_stacks": "count uprobe:{lib}:inner --by stack --json",
     "count_enter": "count tracepoint:syscalls:sys_enter_getpgid --by comm,pid --json",
+    "count_exit": "count tracepoint:syscalls:sys_exit_getpgid --filter ret<0 --by ret --json",
 }
 BPFTRACE = """
 uprobe:LIB:nap { @began[tid] = nsecs; @us[tid] = arg0; }
@@ -252,10 +255,21 @@ def test_stacks_have_the_known_frames(truth: Truth) -> None:
 def test_a_tracepoint_tells_its_fields(truth: Truth) -> None:
     events = truth.told["enter"].of("event")
     told = Counter((event["comm"], event["args"]["pid"]) for event in events)
-    assert told == Counter((comm, pid) for comm in THREADS for pid in (1, truth.pid))
+    assert told == Counter((comm, pid) for comm in THREADS for pid in (1, truth.pid, NOBODY))
     groups = truth.told["count_enter"].of("count")
     counts = {(group["by"]["comm"], group["by"]["pid"]): group["calls"] for group in groups}
-    assert counts == {(comm, truth.pid): 2 for comm in THREADS}
+    assert counts == {(comm, truth.pid): 3 for comm in THREADS}
+
+
+def test_a_tracepoint_names_an_error(truth: Truth) -> None:
+    events = truth.told["exit"].of("event")
+    assert len(events) == 3 * len(THREADS)
+    failed = [event for event in events if event["args"]["ret"] < 0]
+    assert {event["words"]["ret"] for event in failed} == {"-ESRCH"}
+    assert Counter(event["comm"] for event in failed) == Counter(THREADS)
+    (group,) = truth.told["count_exit"].of("count")
+    assert (group["by"]["ret"], group["words"]["ret"]) == (-errno.ESRCH, "-ESRCH")
+    assert group["calls"] == len(THREADS)
 
 
 def test_counts_are_the_calls_that_were_made(truth: Truth) -> None:
