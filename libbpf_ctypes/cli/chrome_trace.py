@@ -198,9 +198,7 @@ class ChromeTrace(Formatter):
     def _stacks_of(self, event: CallEvent, stacks: Stacks) -> list[str]:
         frames = {
             "kernel_stack": stacks.kernel(event.kernel_stack) if event.kernel_stack else (),
-            "user_stack": (
-                stacks.user(event.user_stack, event.host_pid) if event.user_stack else ()
-            ),
+            "user_stack": stacks.user(event.user_stack, event.pid) if event.user_stack else (),
         }
         return [f'"{name}":{json.dumps(found)}' for name, found in frames.items() if found]
 
@@ -239,5 +237,5 @@ def _number(number: int | None) -> str:
 
 def _microseconds(ns: int) -> str:
     """Nanoseconds in the format's unit, none of them left out."""
-    whole, rest = divmod(ns, 1000)
-    return f"{whole}.{rest:03d}"
+    whole, rest = divmod(abs(ns), 1000)
+    return f"{'-' * (ns < 0)}{whole}.{rest:03d}"

@@ -196,7 +196,7 @@ class ParquetWriter(Formatter):
         if stacks is not None:
             keys = fields["kernel_stack"]
             yield "kernel_stack", [stacks.kernel(key) if key else None for key in keys]
-            pairs = zip(fields["user_stack"], fields["host_pid"])
+            pairs = zip(fields["user_stack"], fields["pid"])
             yield "user_stack", [stacks.user(key, pid) if key else None for key, pid in pairs]
         if any(fields["unreadable"]):
             yield "unreadable", [self._named(event, _is_unreadable) for event in events]

@@ -58,6 +58,13 @@ def test_a_return_is_a_slice_and_a_call_an_instant() -> None:
     assert slice_["args"]["ret"] == 7
 
 
+def test_a_damaged_duration_does_not_bend_the_time() -> None:
+    made = formatter()
+    event = call(b"dd", (7,), function=2, timestamp_ns=10**9, duration_ns=5 * 10**9 + 1)
+    events = json.loads(made.start() + made.format([event]) + made.end(None), parse_float=Decimal)
+    assert [found["ts"] for found in calls_of(events)] == [Decimal("-4000000.001")]
+
+
 def test_arguments_are_as_lines_have_them_but_numbers_are_numbers() -> None:
     event = an_open(b'/a"b\n\xff', flags=0x80001)
     (found,) = calls_of(trace(formatter(), [event]))
@@ -147,7 +154,7 @@ class _Stacks:
 
 
 def test_stacks_are_among_the_arguments() -> None:
-    events = [an_open(kernel_stack=1, user_stack=2, host_pid=77), an_open()]
+    events = [an_open(kernel_stack=1, user_stack=2, pid=77, host_pid=1077), an_open()]
     one, other = calls_of(trace(formatter(stacks=_Stacks()), events))
     assert one["args"]["kernel_stack"] == ["vfs_read+0x1a", "ksys_read+0x5f"]
     assert one["args"]["user_stack"] == ["read+0x10 (libc.so.6) of 77"]

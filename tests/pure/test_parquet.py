@@ -231,7 +231,7 @@ class _Stacks:
 
 
 def test_stacks_are_lists_of_frames(tmp_path: Path) -> None:
-    events = [an_open(kernel_stack=1, user_stack=2, host_pid=7), an_open()]
+    events = [an_open(kernel_stack=1, user_stack=2, pid=7, host_pid=1007), an_open()]
     rows = rows_of(written(tmp_path / "t", (OPENAT,), events, stacks=_Stacks()))
     assert [row["kernel_stack"] for row in rows] == [["vfs_read+0x1a", "ksys_read+0x5f"], None]
     assert [row["user_stack"] for row in rows] == [["read+0x10 of 7"], None]
