@@ -103,6 +103,8 @@ class ParquetWriter(Formatter):
         self._file: ParquetFile | None = ParquetFile(options.output, schema, _STATISTICS)
 
     def format(self, events: Iterable[CallEvent]) -> str:
+        if self._file is None:  # it could not be written to, as was told
+            return ""
         if self._events and self._offset != self._clock.offset_ns:
             self._pack()  # those of another clock
         self._offset = self._clock.offset_ns
@@ -248,7 +250,12 @@ class ParquetWriter(Formatter):
             ]
             columns[name] = self._arrow.chunked_array(chunks, kind)
         lost = {"lost": str(self._lost)}
-        self._file.add(self._arrow.table(columns), {**self._metadata, **lost})
+        try:
+            self._file.add(self._arrow.table(columns), {**self._metadata, **lost})
+        except BpfError:
+            self._file.close()  # another row group would spoil what is in it
+            self._file = None
+            raise
 
     def _null(self, kind: Any, rows: int) -> Any:
         """So many nulls, the same for all columns of a type."""

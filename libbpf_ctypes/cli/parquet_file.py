@@ -37,7 +37,7 @@ _SLACK = 1 << 20
 
 
 class ParquetFile:
-    """Writes row groups. All methods raise BpfError; the file then keeps what was in it before.
+    """Writes row groups. After a BpfError the file has what was in it before: write no more then.
 
     Args:
         path: what was in it is lost.

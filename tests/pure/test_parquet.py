@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import random
@@ -372,16 +373,16 @@ parquet._MOST_ROWS = 4096
 made = writer(Path(sys.argv[1]), OPENAT)
 events = [an_open(b"/%d" % n) for n in range(4096)]
 at = 0
-print("ready", flush=True)
 while True:
     made.format([event._replace(timestamp_ns=at + n) for n, event in enumerate(events)])
+    if not at:
+        print("ready", flush=True)
     at += len(events)
 """
 
 
 def test_a_kill_at_any_time_leaves_a_file_that_can_be_read(tmp_path: Path) -> None:
     chance = random.Random()
-    found = []
     for number_of_kill in range(3):
         path = tmp_path / f"{number_of_kill}.parquet"
         command = [sys.executable, "-c", _FLAT_OUT, str(path)]
@@ -391,11 +392,10 @@ def test_a_kill_at_any_time_leaves_a_file_that_can_be_read(tmp_path: Path) -> No
             time.sleep(chance.uniform(0.05, 0.5))
             process.send_signal(signal.SIGKILL)
         rows = rows_read(path)
+        assert rows >= 4096
         assert rows % 4096 == 0
         stamps = pq.read_table(path, columns=["timestamp_ns"])["timestamp_ns"].to_pylist()
         assert stamps == list(range(rows))
-        found.append(rows)
-    assert max(found) > 0, found
 
 
 def test_a_file_that_cannot_grow_keeps_what_it_has(tmp_path: Path) -> None:
@@ -425,6 +425,34 @@ except BpfError as error:
     assert f"write to {path}: " in done.stdout, done.stderr
     assert "What was written before can be read." in done.stdout
     assert rows_read(path) >= 100
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_nothing_is_written_behind_what_could_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    path = tmp_path / "t.parquet"
+    made = writer(path, OPENAT)
+    made.format([an_open()] * 100)
+    made._write()
+    pwrite, room = os.pwrite, [step]
+
+    def full_disk(fd: int, data: Any, at: int) -> int:
+        room[0] -= 1
+        if room[0] == -1:
+            if len(data) > 8:  # within a page
+                pwrite(fd, data[: len(data) // 2], at)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full_disk)
+    made.format([an_open()] * 50)
+    with pytest.raises(BpfError, match=f"write to {path}: No space left"):
+        made._write()
+    assert made.format([an_open()] * 5) == ""
+    assert made.turn() is None
+    assert made.end(None) == ""  # as at the end of a trace that an error ended
+    assert rows_read(path) == 100
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
