@@ -1,7 +1,8 @@
 """``--format chrome-trace``: the Trace Event Format that Perfetto and Chrome's viewer open.
 
 docs/chrome-trace.md says what is in it. It is the format's array of events; a file that ends
-behind any event is one, too: its last bracket may be missing.
+behind any event is one, too: its last bracket may be missing. It is UTF-8, and letters are as they
+are: Perfetto's viewer shows "\\u00e9" as it is written, unless a quotation mark is in the text.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from json.encoder import encode_basestring_ascii as quoted  # with its quotes, in plain ASCII
+from json.encoder import encode_basestring as quoted  # with its quotes
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BpfError
@@ -139,6 +140,7 @@ class ChromeTrace(Formatter):
                 "name": name, "cat": "ebpf-tool", "ph": "i", "s": "g", "ts": 0,
                 "pid": 0, "tid": 0, "args": args,
             },
+            ensure_ascii=False,
             separators=(",", ":"),
         ).replace('"ts":0', f'"ts":{_microseconds(ns)}', 1)  # fmt: skip
 
@@ -200,7 +202,9 @@ class ChromeTrace(Formatter):
             "kernel_stack": stacks.kernel(event.kernel_stack) if event.kernel_stack else (),
             "user_stack": stacks.user(event.user_stack, event.pid) if event.user_stack else (),
         }
-        return [f'"{name}":{json.dumps(found)}' for name, found in frames.items() if found]
+        return [
+            f'"{name}":[{",".join(map(quoted, found))}]' for name, found in frames.items() if found
+        ]
 
 
 class _Argument:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import Any, NamedTuple
 
 from . import usage
@@ -40,6 +41,11 @@ class LineOptions(NamedTuple):
     def is_text(self) -> bool:
         """Whether the formatter makes text; others write or send by themselves."""
         return self.format not in ("parquet", "otlp")
+
+    @property
+    def encoding(self) -> str:
+        """Of the text: that of stdout, but UTF-8 in a file, and where the format is."""
+        return "utf-8" if self.output or self.format == "chrome-trace" else sys.stdout.encoding
 
 
 def read_line_options(words: dict[str, Any]) -> LineOptions:

@@ -118,7 +118,7 @@ class _Replay:
         self._clock.set(*reader.header.clock)
         self._fd = _lines_fd(options.output) if options.lines.is_text else _nowhere()
         self._formatter: Formatter | None = None
-        self._encoding = sys.stdout.encoding if options.output is None else "utf-8"
+        self._encoding = options.lines.encoding
 
     def run(self) -> int:
         self._introduce()

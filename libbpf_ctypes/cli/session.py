@@ -44,7 +44,7 @@ def open_output(options: Options) -> Output:
     if options.output is not None:
         return Output(open_file(options.output), immediate=at_once)
     if sys.stdout is not None:
-        return Output(sys.stdout.fileno(), sys.stdout.encoding, immediate=at_once)
+        return Output(sys.stdout.fileno(), options.lines.encoding, immediate=at_once)
     if options.record is None:
         hint = "Leave it open, write to a file with -o, or record to one with --record."
         raise BpfError("write the output", None, "stdout is closed", hint=hint)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -250,6 +253,17 @@ def test_a_replay_has_the_events_that_json_has(tmp_path: Path) -> None:
         assert (event["name"], event["tid"]) == (told["function"], told["tid"])
         values = {**told["args"], **told.get("words", {})}
         assert {name: event["args"][name] for name in values} == values
+
+
+def test_it_is_utf_8_whatever_stdout_is(tmp_path: Path) -> None:
+    recording = tmp_path / "calls.rec"
+    record(recording, (OPENAT,), [sample("é".encode(), (3, 5, 0), (b"/x",))])
+    command = [sys.executable, str(ROOT / "bin" / "ebpf-tool"), "replay", str(recording)]
+    command += ["--format", "chrome-trace"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    named = [event["args"].get("name") for event in trace_events.read(done.stdout.decode())]
+    assert "é" in named
 
 
 @pytest.mark.parametrize("name", ["6.1-calls", "6.12-returns"])
