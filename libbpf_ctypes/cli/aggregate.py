@@ -66,16 +66,18 @@ class _Wait:
     def wake(self) -> None:
         """Ends wait(), and those that follow; safe in a signal handler."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._write, b"x")
+            if self._write >= 0:
+                os.write(self._write, b"x")
 
     def wait(self, seconds: float) -> None:
         """Waits so long."""
         select.select([self._read], [], [], max(0.0, seconds))
 
     def close(self) -> None:
-        """Nobody wakes it any more."""
+        """Nobody waits any more; wake() does no harm."""
+        write, self._write = self._write, -1
+        os.close(write)
         os.close(self._read)
-        os.close(self._write)
 
 
 class _Run:
@@ -123,11 +125,16 @@ class _Run:
             started, end = probing.begin(obj, attached, calls)
             reader_left = not self._listen(output, wait, started, end)
             traced = probing.finish(obj, attached, started, end)
-            sums = self._sums(started, traced, attached.missed())
+            rows = self._print_last(started + traced)
+            sums = self._sums(rows, traced, attached.missed())
             tell(sums, self._options.function, self._room, self._console)
             output.add(self._report.end(sums))
             status = exit_status(sums, strict=self._options.strict)
-            return status if reader_left else self._finish(output) or status
+            if not reader_left:
+                status = self._finish(output) or status
+            if self._plot is not None:
+                self._plot.draw(self._labels.headings, rows)
+            return status
 
     def _prepare(self, calls: Calls, obj: BpfObject) -> None:
         """Sets how the object sums up, before it is loaded."""
@@ -166,7 +173,8 @@ class _Run:
         try:
             while not self._probing.stopping and (now := time.monotonic_ns()) < end:
                 if interval and now >= due:
-                    self._print(read_tallies(self._groups), now)
+                    if not output.blocked():  # else this interval goes on with the next one
+                        self._print(read_tallies(self._groups), now)
                     due += interval * (1 + (now - due) // interval)
                 elif self._aggregate.by.of_processes:
                     self._labels.rows(read_tallies(self._groups))  # which names their stacks
@@ -209,13 +217,13 @@ class _Run:
             self._plot.add(self._since_ns, now, rows)
         self._before, self._since_ns = tallies, now
 
-    def _sums(self, started: int, duration_ns: int, missed: int | None) -> Sums:
-        """Prints the last interval, the probes being detached, and draws; the account."""
+    def _print_last(self, end: int) -> list[Row]:
+        """Prints the last interval, the probes being detached; what the whole trace counted."""
         tallies = read_tallies(self._groups)
-        self._print(tallies, started + duration_ns)
-        rows = self._labels.rows(tallies)
-        if self._plot is not None:
-            self._plot.draw(self._labels.headings, rows)
+        self._print(tallies, end)
+        return self._labels.rows(tallies)
+
+    def _sums(self, rows: list[Row], duration_ns: int, missed: int | None) -> Sums:
         calls, times = sum(map(_calls_of, rows)), self._aggregate.times
         return Sums(self._counted(), calls, len(rows), duration_ns, missed, times)
 
@@ -246,7 +254,7 @@ class _Run:
                 output.add(error_record(error))
                 output.flush(time.monotonic() + 1, force=True)
         self._console.failure(error)
-        if self._output is not None and self._console.also is not None:
+        if self._output is not None:
             with contextlib.suppress(BpfError, OutputClosedError):
                 self._output.flush(time.monotonic() + 1, force=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import warnings
@@ -43,9 +42,11 @@ class Plot:
     """
 
     def __init__(self, path: str, scale: Scale) -> None:
-        if importlib.util.find_spec("matplotlib") is None:
+        try:
+            import matplotlib.figure  # noqa: F401  # takes a while: not behind the trace
+        except ImportError as error:
             hint = "pip install 'libbpf-ctypes[plot]'"
-            raise BpfError("draw a plot", None, "it needs matplotlib", hint=hint)
+            raise BpfError("draw a plot", None, f"matplotlib: {error}", hint=hint) from None
         self._path, self._scale = path, scale
         self._fd = open_file(path)
         self._start = 0

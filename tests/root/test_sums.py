@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from libbpf_ctypes.cli.histogram import read_scale
 
-from ..conftest import need
+from ..conftest import lacking, need
 from .tool import ROOT
 
 #: Does what its lines of input say, each by a thread, and tells of each call of nap() between
@@ -401,6 +402,20 @@ def test_intervals_are_parts_of_the_whole(running: Program, program: Path) -> No
     assert sum(record["calls"] for record in parts) == len(naps)
     total = sum(record["total_ns"] for record in parts)
     assert sum(nap.least for nap in naps) <= total <= sum(nap.most for nap in naps)
+
+
+def test_a_picture_that_finds_no_room_costs_nothing_else(
+    running: Program, program: Path, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        lacking("needs matplotlib: pip install 'libbpf-ctypes[plot]'")
+    full = tmp_path / "full.svg"
+    full.symlink_to("/dev/full")
+    tool = Tool(running, "latency", *of(program, "nap"), "--plot", str(full))
+    running.do("nap a 1 1000")
+    assert ":nap: 1 call, " in tool.end(status=1)
+    assert "1 counted in 1 group" in tool.said
+    assert f"write to {full}: No space left" in tool.said
 
 
 def test_nobody_called_it(running: Program, program: Path) -> None:
