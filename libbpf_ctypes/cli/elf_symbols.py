@@ -97,6 +97,7 @@ class ElfSymbols:
         if head[5] != (1 if sys.byteorder == "little" else 2):
             raise self._error("it is built for a machine of the other byte order")
         self.is_64 = head[4] == 2
+        (self._names,) = struct.unpack_from("=H", head, 62 if self.is_64 else 50)
         self._segments = list(self._program_headers(file, head))
         sections = list(self._sections(file, head))
         self._tables = list(self._symbol_tables(file, sections, _SHT_SYMTAB))
@@ -120,8 +121,10 @@ class ElfSymbols:
         else:
             layout, (start,) = struct.Struct("=IIIIIIII"), struct.unpack_from("=I", head, 28)
             size, count = struct.unpack_from("=HH", head, 42)
+        if count and size != layout.size:
+            raise ValueError(f"its program headers have {size} bytes each")
         data = pread(file, start, size * count)
-        for at in range(0, size * count, max(size, 1)):
+        for at in range(0, size * count, layout.size):
             words = layout.unpack_from(data, at)
             if self.is_64:
                 yield _Segment(words[0], words[2], words[3], words[5], bool(words[1] & _PF_X))
@@ -130,17 +133,17 @@ class ElfSymbols:
 
     def _sections(self, file: BinaryIO, head: bytes) -> Iterator[Section]:
         if self.is_64:
-            layout, (start,) = struct.Struct("=IIQQQQII"), struct.unpack_from("=Q", head, 40)
-            size, count, self._names = struct.unpack_from("=HHH", head, 58)
+            layout, (start,) = struct.Struct("=IIQQQQII16x"), struct.unpack_from("=Q", head, 40)
+            size, count = struct.unpack_from("=HH", head, 58)
         else:
-            layout, (start,) = struct.Struct("=IIIIIIII"), struct.unpack_from("=I", head, 32)
-            size, count, self._names = struct.unpack_from("=HHH", head, 46)
-        if not start:
+            layout, (start,) = struct.Struct("=IIIIIIII8x"), struct.unpack_from("=I", head, 32)
+            size, count = struct.unpack_from("=HH", head, 46)
+        if not start or size != layout.size:
             return
         if not count:  # too many for the header's field: the first section tells
             count = min(layout.unpack_from(pread(file, start, size))[5], _MOST_HEADERS)
         data = pread(file, start, size * count)
-        for at in range(0, size * count, max(size, 1)):
+        for at in range(0, size * count, size):
             name, kind, _flags, _address, offset, length, link, _info = layout.unpack_from(data, at)
             yield Section(name, kind, offset, length, link)
 

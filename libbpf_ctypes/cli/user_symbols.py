@@ -52,8 +52,8 @@ class _Process:
         self._text = ""
         self._mappings: list[_Mapping] = []
         self._starts: list[int] = []
-        self._perf_path = ""
-        self._owners: tuple[int, ...] = ()
+        self._changed = True
+        self._perf_source: tuple[str, tuple[int, ...]] = ("", ())
         self._perf_map: PerfMap | None = None
         #: Frames of its files that were named before, by their addresses and those looked up.
         self.named: dict[tuple[int, int], str] = {}
@@ -68,7 +68,7 @@ class _Process:
         # It is empty of a process that has ended and is not waited for.
         self.refusal = "" if text or self._text else "it has ended"
         if text and text != self._text:
-            self._text = text
+            self._text, self._changed = text, True
             self.named.clear()
             self._mappings = [
                 _Mapping(int(a, 16), int(b, 16), int(offset, 16), device, int(inode), path)
@@ -80,14 +80,17 @@ class _Process:
 
     def _refresh_perf_map(self) -> None:
         """Its JIT's file: in its /tmp, by its own number, which a container's process takes."""
-        if not self._perf_path:
+        if self._changed:  # it may be another user's now, or another process of the same number
             text = Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace")
             status = dict(line.partition(":")[::2] for line in text.splitlines())
             own = status.get("NSpid", str(self.pid)).split()[-1]
-            self._owners = (0, int(status["Uid"].split()[1]))
-            self._perf_path = f"/proc/{self.pid}/root/tmp/perf-{own}.map"
-        if self._perf_map is None and os.path.exists(self._perf_path):  # noqa: PTH110 - of each stack
-            self._perf_map = PerfMap(self._perf_path, self._owners)
+            owners = (0, int(status["Uid"].split()[1]))
+            source = f"/proc/{self.pid}/root/tmp/perf-{own}.map", owners
+            if source != self._perf_source:
+                self._perf_source, self._perf_map = source, None
+            self._changed = False
+        if self._perf_map is None and os.path.exists(self._perf_source[0]):  # noqa: PTH110 - of each stack
+            self._perf_map = PerfMap(*self._perf_source)
         if self._perf_map is not None:
             self._perf_map.refresh()
 

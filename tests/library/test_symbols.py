@@ -141,13 +141,16 @@ def test_a_stripped_library_names_what_it_exports(
         assert symbols.at(places["hidden"]) is None
 
 
+def build_id_of(path: Path) -> str:
+    command = [need("readelf"), "-n", str(path)]
+    notes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return notes.partition("Build ID: ")[2].split()[0]
+
+
 def test_debug_symbols_by_build_id(
     built: Path, places: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes = subprocess.run(
-        [need("readelf"), "-n", built], capture_output=True, text=True, check=True
-    ).stdout
-    build_id = notes.partition("Build ID: ")[2].split()[0]
+    build_id = build_id_of(built)
     folder = tmp_path / build_id[:2]
     folder.mkdir()
     run(need("objcopy"), "--only-keep-debug", built, folder / f"{build_id[2:]}.debug")
@@ -175,6 +178,23 @@ def test_symbols_that_are_packed_in_the_file(
         assert symbols.at(places["last"]) == ("last", 0)
 
 
+def test_symbols_that_are_packed_where_a_debug_file_has_none(
+    built: Path, places: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two files have sections of their own, and names of them."""
+    packed, stripped = tmp_path / "mini.xz", tmp_path / "libx.so"
+    packed.write_bytes(lzma.compress(built.read_bytes()))
+    run(need("strip"), "-o", stripped, built)
+    run(need("objcopy"), "--add-section", f".gnu_debugdata={packed}", stripped)
+    monkeypatch.setattr(elf_symbols, "_DEBUG", tmp_path)
+    folder = tmp_path / build_id_of(built)[:2]
+    folder.mkdir()
+    debug = folder / f"{build_id_of(built)[2:]}.debug"
+    run(need("strip"), "-o", debug, "--remove-section=.eh_frame", built)
+    with symbols_of(stripped) as symbols:
+        assert symbols.at(places["hidden"] + 2) == ("hidden", 2)
+
+
 def test_a_file_of_32_bits(tmp_path: Path) -> None:
     source = "int early(int n) { return n + 1; }\nint late(int n) { return n * 5; }\n"
     thing, path = tmp_path / "x.o", tmp_path / "libx32.so"
@@ -197,6 +217,7 @@ def test_a_file_of_32_bits(tmp_path: Path) -> None:
         (b"\x7fELF", "not an ELF file"),
         (b"#!/bin/sh\n" + bytes(100), "not an ELF file"),
         (b"\x7fELF\x02\x02\x01" + bytes(100), "other byte order"),
+        (b"\x7fELF\x02\x01\x01" + bytes(47) + b"\xff" * 10, "headers have 65535 bytes each"),
     ],
 )
 def test_no_elf_file(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -377,6 +398,43 @@ def test_a_zombie_has_no_mappings(symbols: UserSymbols) -> None:
         assert symbols.refusal == "it has ended"
     finally:
         os.waitpid(child, 0)
+
+
+def test_functions_of_a_jit_that_another_user_went_on_with(symbols: UserSymbols) -> None:
+    """As of a service that was started as root."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    code = """
+import ctypes, mmap, os, pathlib
+def page():
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    made = mmap.mmap(-1, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    return made, ctypes.addressof(ctypes.c_char.from_buffer(made))
+first, place = page()
+print(f"{place:x}", flush=True)
+input()
+os.setuid(65534)
+second, place = page()
+pathlib.Path(f"/tmp/perf-{os.getpid()}.map").write_text(f"{place:x} 20 compiled\\n")
+print(f"{place:x}", flush=True)
+input()
+"""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
+    path = Path(f"/tmp/perf-{process.pid}.map")
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        place = int(process.stdout.readline(), 16)
+        assert symbols.names(process.pid, (place,)) == (f"{place:#x}",)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        place = int(process.stdout.readline(), 16)
+        assert symbols.names(process.pid, (place + 4,)) == ("compiled+0x4 (JIT)",)
+    finally:
+        process.kill()
+        process.communicate()
+        path.unlink(missing_ok=True)
 
 
 def newer_pythons() -> Iterator[str]:
