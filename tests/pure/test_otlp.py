@@ -226,7 +226,10 @@ def test_what_cannot_be_sent_in_time_is_counted_and_told(
     gone = Collector()
     gone.close()
     formatter = formatter_to(f"http://me:secret@127.0.0.1:{gone.port}", told)
+    assert isinstance(formatter, otlp.OtlpSender)
+    sender = formatter._sender
     formatter.format([an_open(), an_open()])
+    wait_until(lambda: sender.trouble, formatter)
     formatter.end(account(2))
     assert formatter.failed
     text = "\n".join(told.texts)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ..conftest import need
 from ..pure.test_share import FISH, SHELLS, Shell
 
-TRACEFS = Path("/sys/kernel/tracing")
+pytestmark = pytest.mark.usefixtures("tracefs")
 
 # A line, and what it is after Tab.
 COMPLETED = [
@@ -21,12 +20,6 @@ COMPLETED = [
     ("ebpf-tool uprobe libc:getpagesi", "uprobe libc:getpagesize"),
     ("ebpf-tool latency uprobe:libc:getpagesi", "latency uprobe:libc:getpagesize"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tracefs() -> None:
-    if not (TRACEFS / "events").exists():
-        subprocess.run(["mount", "-t", "tracefs", "none", TRACEFS], check=True)
 
 
 @pytest.fixture(scope="module", params=list(SHELLS))
