@@ -385,7 +385,7 @@ class Counter:
         if self._quiet or now < self._next or done == total:
             return
         self._next = now + self._every
-        text = f"{self._what}: {done} of {total} functions"
+        text = f"{self._what}: {done} of {total} probes"
         if self._terminal:
             self._shown = True
             self._write(f"\r[INFO] {text}")

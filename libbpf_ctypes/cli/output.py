@@ -140,5 +140,5 @@ def open_file(path: str) -> int:
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
         reason = error.strerror or "" if isinstance(error, OSError) else str(error)
-        hint = "Name a file that can be written with -o."
+        hint = "Name a file that can be written."
         raise BpfError(f"write to {path}", number, reason, hint=hint) from None

@@ -46,7 +46,7 @@ def open_output(options: Options) -> Output:
     if sys.stdout is not None:
         return Output(sys.stdout.fileno(), options.lines.encoding, immediate=at_once)
     if options.record is None:
-        hint = "Leave it open, write to a file with -o, or record to one with --record."
+        hint = "Leave it open, or write to a file with -o."
         raise BpfError("write the output", None, "stdout is closed", hint=hint)
     return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 

@@ -97,7 +97,7 @@ def tell(sums: Sums, function: str, room: int, console: Console) -> None:
     ):
         if count:
             console.error(f"{count} {text}")
-    if not counters.seen:
+    if not (sums.calls or counters.no_room or counters.unreadable):
         console.info(why_nothing(function, counters))
     console.info(_summary(sums))
 

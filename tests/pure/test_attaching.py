@@ -361,7 +361,7 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool) 
     for done in range(5):
         counter(done, 4)
         clock[0] += 1.5
-    written = [f"\r[INFO] Attaching: {done} of 4 functions" for done in (1, 2, 3)] + ["\r\x1b[K"]
-    told = [f"Attaching: {done} of 4 functions" for done in (2,)]
+    written = [f"\r[INFO] Attaching: {done} of 4 probes" for done in (1, 2, 3)] + ["\r\x1b[K"]
+    told = [f"Attaching: {done} of 4 probes" for done in (2,)]
     assert err.getvalue() == ("".join(written) if terminal and not quiet else "")
     assert lines == ([] if terminal or quiet else told)

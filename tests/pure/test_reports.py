@@ -331,6 +331,11 @@ def test_under_strict_nothing_may_be_left_out(what: str) -> None:
 def test_nothing_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
     why, _line = told(Sums(Counters(0, 0, 0), 0, 0, 10**9, 0, False), capsys)
     assert "vfs_read was not called" in why
+    why, _line = told(Sums(Counters(7, 0, 0), 0, 0, 10**9, 0, False), capsys)
+    assert "vfs_read was called 7 times, and each call is left out" in why
+    in_flight = Counters(0, 0, 0, begun=1)
+    why, _line = told(Sums(in_flight, 0, 0, 10**9, 0, True), capsys)
+    assert "no wanted call of vfs_read both began and returned" in why
 
 
 def test_the_account_is_an_object() -> None:

@@ -190,7 +190,7 @@ def test_without_stdout_it_only_records(slow_load: Tool, tmp_path: Path) -> None
         f"{command} >&-", shell=True, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 1
-    assert "stdout is closed. Leave it open, write to a file with -o" in refused.stderr
+    assert "stdout is closed. Leave it open, or write to a file with -o" in refused.stderr
 
 
 def test_a_buffer_gives_cpus_only_without_a_schema(loaded: BpfObject) -> None:
