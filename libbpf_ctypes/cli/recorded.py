@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .. import recording_format
@@ -97,6 +98,9 @@ def sample_decoder(header: Header) -> Decode:
 
 
 _AnyCall: Any = CallEvent
+
+#: Bytes of a stack's frames: a chunk has room for them, and for what else is said of a stack.
+_MOST_OF_FRAMES = recording_format.MAX_PAYLOAD - 4096
 
 #: Fields of a struct call_event that are not in every recording: 0 there.
 _NEWER = ("duration_ns", "kernel_stack", "user_stack")
@@ -199,6 +203,9 @@ def _printable(text: Any) -> str:
 def stack_record(key: int, pid: int | None, frames: tuple[str, ...]) -> dict[str, Any]:
     """A stack as a recording keeps it. Args: pid: of the process; None: it is the kernel's."""
     process = {} if pid is None else {"pid": pid}
+    if len(json.dumps(frames)) > _MOST_OF_FRAMES:  # whoever writes a perf map names functions
+        longest = _MOST_OF_FRAMES // len(frames) // len("\\ud83d\\ude00") - 1
+        frames = tuple(frame[:longest] for frame in frames)
     return {"key": key, **process, "frames": frames}
 
 

@@ -88,7 +88,7 @@ class Recorder:
         known: set[tuple[int, int | None]] = set()
 
         def take(key: int, pid: int | None) -> None:
-            if key and (key, pid) not in known:
+            if key and (key, pid) not in known and not self.failed:
                 if len(known) >= _MOST_STACKS:
                     known.clear()
                 known.add((key, pid))

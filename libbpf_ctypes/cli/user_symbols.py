@@ -23,6 +23,8 @@ _LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) (\S+) (\d+) *(.*)
 _DELETED, _VDSO = " (deleted)", "[vdso]"
 #: How many processes, files and places are remembered.
 _PROCESSES, _FILES, _NAMES = 1024, 128, 1 << 16
+#: Of a name so much is shown: a perf map may hold any.
+_LONGEST = 4096
 
 
 class _Mapping(NamedTuple):
@@ -159,7 +161,8 @@ class UserSymbols:
                 label = "JIT"
         if found is not None:
             name, distance = found
-            text = f"{escape(self._readable(name))}+{distance + address - within:#x} ({label})"
+            readable = escape(self._readable(name))[:_LONGEST]
+            text = f"{readable}+{distance + address - within:#x} ({label})"
             if label != "JIT":  # which may make other code of it
                 process.named[address, within] = text
             return text

@@ -252,6 +252,27 @@ def test_recorded_stacks_are_escaped_and_told_apart() -> None:
     assert (stacks.kernel(8), stacks.user(7, 6), stacks.user(7, 0)) == ((), (), ())
 
 
+@pytest.mark.parametrize("letter", ["x", '"', "\U0001f600"])
+def test_however_long_names_are_the_recording_can_be_read(tmp_path: Path, letter: str) -> None:
+    class Long(KnownStacks):
+        def user(self, key: int, pid: int) -> tuple[str, ...]:
+            return (letter * 4096,) * 127
+
+    path = tmp_path / "trace.rec"
+    batches: Batches = [([sample(kernel_stack=7, user_stack=8)], [])]
+    live(path, WORDS, (RETURNED,), batches, RETURNS_ACCOUNT._replace(delivered=1), Long())
+    with path.open("rb") as file:
+        stacks = RecordedStacks()
+        for item in RecordingReader(file, "test"):
+            if isinstance(item, form.Stacks):
+                take_stacks(item.stacks, stacks)
+    found = stacks.user(8, 10)
+    assert len(found) == 127
+    assert set("".join(found)) == {letter}
+    if letter == "x":  # there is room for all of it
+        assert found == Long().user(8, 10)
+
+
 @pytest.mark.parametrize("payload", [b"[", b"{}", b"[1]", b"[" * 9999])
 def test_a_chunk_of_stacks_that_is_none(payload: bytes) -> None:
     whole = write(header(), [])

@@ -189,6 +189,12 @@ def test_functions_of_a_jit(code: int, own_map: Path) -> None:
     assert stacks.user(3, os.getpid()) == ("late+0x5 (JIT)",)
 
 
+def test_a_name_of_a_jit_has_a_limit(code: int, own_map: Path) -> None:
+    own_map.write_text(f"{code:x} 20 {'x' * 9999}\n")
+    (frame,) = Live(FakeMap(_1=(code,))).user(1, os.getpid())
+    assert frame == f"{'x' * 4096}+0x0 (JIT)"
+
+
 def test_a_map_is_read_on_as_it_grows(tmp_path: Path) -> None:
     path = tmp_path / "perf-1.map"
     path.write_text("1000 10 first\nno line\n2000 zz no size\n30")
