@@ -59,7 +59,7 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
         from opentelemetry.sdk._logs import ReadableLogRecord  # noqa: F401  # since 1.39
     except ImportError as error:
         reason = f"the OpenTelemetry SDK is missing, or too old ({error})"
-        raise BpfError("send the events", None, reason, hint=f"'{INSTALL}' installs it.") from None
+        raise BpfError("send the events", None, reason, hint=f"Install it: {INSTALL}") from None
     # What goes wrong is told by us, once: the exporter's own messages would go to stderr.
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     answers: list[Answer] = []
