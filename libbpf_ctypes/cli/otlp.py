@@ -229,11 +229,12 @@ class OtlpSender(Formatter):
         """What a record is made of. A batch that is sent twice has the same ids."""
         self._number += 1
         attributes["log.record.uid"] = f"{self._id}-{self._number}"
+        known = time_ns is not None and 0 <= time_ns < 2**64  # a damaged recording has any
         return {
             "name": f"ebpf_tool.{kind}",
             "severity": severity,
             "text": text.rstrip(),
-            "time_ns": time_ns,
+            "time_ns": time_ns if known else None,
             "attributes": attributes,
         }
 
@@ -245,6 +246,7 @@ def _record_maker(origin: Origin) -> Callable[..., Any]:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+    version = valid(origin.tool_version)
     told = {
         "host.name": origin.host_name,
         "host.arch": _ARCHITECTURES.get(origin.machine, origin.machine),
@@ -254,9 +256,10 @@ def _record_maker(origin: Origin) -> Callable[..., Any]:
     }
     resource = Resource.create({name: valid(text) for name, text in told.items() if text})
     if str(resource.attributes["service.name"]).startswith("unknown_service"):  # not OTEL_*'s
-        service = {"service.name": "ebpf-tool", "service.version": origin.tool_version}
-        resource = resource.merge(Resource(service))
-    scope = InstrumentationScope("ebpf-tool", origin.tool_version)
+        resource = resource.merge(
+            Resource({"service.name": "ebpf-tool", "service.version": version})
+        )
+    scope = InstrumentationScope("ebpf-tool", version)
 
     def make(
         name: str, severity: str, text: str, time_ns: int | None, attributes: dict[str, Any]

@@ -25,6 +25,9 @@ _LATER = (408, 425, 429)
 #: Seconds that a collector may ask us to wait.
 _LONGEST_WAIT = 60.0
 
+#: Characters of what it says that are shown.
+_LONGEST_REASON = 200
+
 INSTALL = "pip install 'libbpf-ctypes[otlp]'"
 
 
@@ -37,7 +40,8 @@ def logs_url(endpoint: str) -> str:
         good = False
     if not good or not endpoint.isprintable():
         example = "'--endpoint http://localhost:4318'"
-        raise UsageError(f"--endpoint takes the URL of a collector, as in {example}")
+        names = "--endpoint, or OTEL_EXPORTER_OTLP_ENDPOINT,"
+        raise UsageError(f"{names} takes the URL of a collector, as in {example}")
     path = parts.path.rstrip("/")
     return parts._replace(path=path if path.endswith(_PATH) else path + _PATH).geturl()
 
@@ -62,6 +66,11 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
         raise BpfError("send the events", None, reason, hint=f"Install it: {INSTALL}") from None
     # What goes wrong is told by us, once: the exporter's own messages would go to stderr.
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+    no_answer = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,  # it broke off in its midst
+    )
     answers: list[Answer] = []
 
     class Session(requests.Session):  # type: ignore[misc]
@@ -71,12 +80,13 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
             settings["allow_redirects"] = False
             try:
                 response = super().send(request, **settings)
-            except (requests.ConnectionError, requests.Timeout) as error:
-                answers.append(Answer(_reason(error), again=True))
-                raise requests.RequestException("told already") from None
-            answer = answer_of(response)
+                answer = answer_of(response)
+            except no_answer as error:
+                answer = Answer(_reason(error), again=True)
+            except Exception as error:  # a server may answer anything
+                answer = Answer(f"no answer that makes sense ({_reason(error)})", refused=-1)
             answers.append(answer)
-            if answer.again:
+            if answer.again or answer.refused < 0:
                 raise requests.RequestException("told already")
             return response
 
@@ -89,6 +99,7 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
         with contextlib.suppress(requests.RequestException):  # which some versions let through
             taken = exporter.export(batch).value == 0  # SUCCESS of an enum with several names
         answer = answers[-1] if answers else Answer("the SDK could not send it", refused=-1)
+        answer = answer._replace(reason=answer.reason[:_LONGEST_REASON])
         if not (taken or answer.again) or answer.refused < 0:
             return answer._replace(refused=len(batch))
         return answer
@@ -104,6 +115,8 @@ def answer_of(response: Any) -> Answer:
         return Answer(reason, again=True, after=_wait(response.headers.get("Retry-After", "")))
     if not 200 <= status < 300:
         return Answer(reason, refused=-1)
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        return Answer("it answers with a page for browsers, as no collector does", refused=-1)
     rejected, message = _rejected(response)
     return Answer(message or "no reason given", refused=rejected) if rejected else Answer()
 

@@ -65,7 +65,7 @@ def run(words: dict[str, Any]) -> int:
     """Runs the command; returns its exit status. Raises: usage.UsageError."""
     options = read_options(words)
     console = Console(quiet=options.quiet, verbose=False)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of text there is nothing to tidy up
     try:
         with _open(options.file) as file:
             _check_output(file, options.output)
@@ -118,7 +118,21 @@ class _Replay:
         self._clock.set(*reader.header.clock)
         self._fd = _lines_fd(options.output) if options.lines.is_text else _nowhere()
         self._formatter: Formatter | None = None
+        self._signal = 0
+        self._catch_signals()
         self._encoding = options.lines.encoding
+
+    def _catch_signals(self) -> None:
+        """Of formats that hold something back, it is written, or told, before a signal ends us."""
+        if not self._options.lines.is_text:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self._signal = number
+        signal.signal(number, signal.SIG_DFL)  # should a pipe that is read keep us from an end
+        if self._formatter is not None:
+            self._formatter.stop()
 
     def run(self) -> int:
         self._introduce()
@@ -131,10 +145,14 @@ class _Replay:
             self._write(self._formatter.end(None))
             return 1
         assert self._formatter is not None
-        return self._account(end, self._formatter)
+        status = self._account(end, self._formatter)
+        if self._signal:  # as it ends other replays
+            signal.signal(self._signal, signal.SIG_DFL)
+            os.kill(os.getpid(), self._signal)
+        return status
 
-    def _replay(self) -> End:
-        """Prints what the recording holds; returns its end."""
+    def _replay(self) -> End | None:
+        """Prints what the recording holds; returns its end, None: a signal came before."""
         lines, formatter = self._options.lines, self._formatter
         end: End | None = None
         for item in self._reader:
@@ -154,7 +172,7 @@ class _Replay:
                     events = [event for event in events if event.pid in lines.pids]
                 self._printed += len(events)
                 self._write(formatter.format(events))
-                while not formatter.wait(time.monotonic() + 1):
+                while not self._signal and not formatter.wait(time.monotonic() + 1):
                     pass  # a collector that is away: Ctrl-C ends it
             elif isinstance(item, Clock):
                 self._clock.set(*item)
@@ -163,8 +181,9 @@ class _Replay:
                 formatter.lost(*item)
             else:
                 end = item  # not the end of the loop: the reader looks whether more follows
-        assert end is not None  # a recording without end raises
-        return end
+            if self._signal:
+                return None
+        return end  # a recording without end raises
 
     def _begin(self) -> tuple[Formatter, Decode]:
         """What makes text of the events, and of what is before them; all functions are read."""
@@ -206,8 +225,13 @@ class _Replay:
             )
         )
 
-    def _account(self, end: End, formatter: Formatter) -> int:
+    def _account(self, end: End | None, formatter: Formatter) -> int:
         """Tells what the live command told at its end."""
+        self._catch_signals()
+        if end is None:
+            self._console.info(f"Stopped after {self._printed} events")
+            self._write(formatter.end(None))
+            return int(formatter.failed)
         pids = self._options.lines.pids
         if pids:
             which = f"process{'es' * (len(pids) > 1)} {', '.join(map(str, pids))}"

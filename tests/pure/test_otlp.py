@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,8 +28,9 @@ from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.events import Counters
 
 from ..conftest import lacking
-from .calls import NOTHING, OFFSET, OPENAT, ORIGIN, READ, an_open, call, clock, options
-from .helpers import run_tool
+from .calls import NOTHING, OFFSET, OPENAT, ORIGIN, READ, an_open, call, clock, options, sample
+from .helpers import TOOL, run_tool
+from .replaying import record
 
 try:
     from .collector import Collector, attributes_of
@@ -34,6 +38,7 @@ except ModuleNotFoundError:
     lacking("needs opentelemetry-exporter-otlp-proto-http")
 
 
+PIPED: Any = {"stderr": subprocess.PIPE, "text": True}
 RECORDINGS = Path(__file__).parent.parent.parent / "fixtures" / "recordings"
 
 
@@ -295,6 +300,65 @@ def test_a_collector_may_answer_in_json(collector: Collector, told: Told) -> Non
     assert formatter.failed
 
 
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        ({"Content-Type": "application/json"}, b"{nope", "makes sense"),
+        ({"Content-Type": "application/json"}, b"[1]", "makes sense"),
+        ({"Content-Type": "application/x-protobuf"}, b"\xff\xff", "makes sense"),
+        ({"Content-Encoding": "gzip"}, b"not gzip", "makes sense"),
+        ({"Content-Type": "text/html; charset=utf-8"}, b"<html>", "as no collector does"),
+    ],
+)
+def test_an_answer_that_no_collector_gives_is_not_taken_for_success(
+    collector: Collector, told: Told, headers: dict[str, str], body: bytes, reason: str
+) -> None:
+    collector.answers = [(200, headers, body)]
+    formatter = formatter_to(collector.url, told)
+    formatter.format([an_open(), an_open()])
+    formatter.end(None)
+    assert formatter.failed
+    assert any("2 records were refused" in text and reason in text for text in told.texts)
+
+
+def test_a_long_reason_is_cut(collector: Collector, told: Told) -> None:
+    body = json.dumps({"partialSuccess": {"rejectedLogRecords": 1, "errorMessage": "x" * 9000}})
+    collector.answers = [(200, {"Content-Type": "application/json"}, body.encode())]
+    formatter = formatter_to(collector.url, told)
+    formatter.format([an_open()])
+    formatter.end(None)
+    assert max(map(len, told.texts)) < 500
+
+
+def test_an_answer_that_breaks_off_is_none(told: Told) -> None:
+    """A collector that ends in the midst of it: what it took is sent again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        formatter = formatter_to(f"http://127.0.0.1:{port}", told)
+        formatter.format([an_open()])
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    with Collector(port) as again:
+        formatter.end(None)
+        assert len(again.events()) == 1
+    assert not formatter.failed
+
+
+def test_what_a_damaged_recording_says_of_itself_refuses_nothing(
+    collector: Collector, told: Told
+) -> None:
+    odd = ORIGIN._replace(tool_version="\udcff", host_name="\udcfe", kernel_release="")
+    chosen = options(format="otlp", endpoint=collector.url)
+    formatter = call_formatter(chosen, (OPENAT,), clock(), PLAIN, odd, None, told)
+    formatter.format([an_open(timestamp_ns=2**64 - 1), an_open(timestamp_ns=5)])
+    formatter.end(None)
+    assert not formatter.failed
+    assert [record.time_unix_nano for record in collector.records] == [0, OFFSET + 5]
+    assert collector.resource["service.version"] == "\ufffd"
+
+
 def test_headers_and_the_service_come_from_the_environment(
     collector: Collector, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,3 +431,21 @@ def test_a_recording_is_replayed_to_a_collector(collector: Collector) -> None:
     ]
     assert collector.resource["host.name"] == header["host"]
     assert f"{len(collector.records)} records sent to {collector.url}" in done.stderr
+
+
+def test_a_replay_that_a_signal_ends_tells_what_was_not_taken(tmp_path: Path) -> None:
+    """More events than may wait for a collector that is away: the replay stops among them."""
+    recording = tmp_path / "many.rec"
+    record(recording, (OPENAT,), [sample(b"cat", (3, 3, 0), (b"/a",))] * 2 * sending.BACKLOG)
+    gone = Collector()
+    gone.close()
+    words = ["replay", str(recording), "--format", "otlp", "--endpoint", gone.url]
+    with subprocess.Popen([sys.executable, str(TOOL), *words], **PIPED) as process:
+        assert process.stderr is not None
+        for sign in ("does not take the events", "Stopped after"):
+            assert any(sign in line for line in process.stderr)
+            process.send_signal(signal.SIGINT)  # at first of the reading, then of the waiting
+        rest = process.stderr.read()
+    assert process.returncode == -signal.SIGINT
+    (told,) = (line for line in rest.splitlines() if "records were not taken" in line)
+    assert int(told.split()[1]) > sending.BATCH
