@@ -60,6 +60,30 @@ def examples(doc: str, command: str) -> list[str]:
     return [line for line in section(doc, "Examples") if line.split()[1] == command]
 
 
+def text_of(doc: str, option: Option, command: str) -> str:
+    """What an option does for a command: "; count: lines or json" is in place of the rest."""
+    parts = []
+    for part in option.text.split("; "):
+        found = re.match(r"(?:for )?([a-z]+)(: | )", part)
+        if found is None or found[1] not in commands(doc):
+            parts.append(part)
+        elif found[1] == command:
+            parts = [] if found[2] == ": " else parts
+            parts.append(part[found.end() :])
+    return "; ".join(parts)
+
+
+def functions_of(doc: str, command: str) -> str:
+    """What a FUNCTION is to a command, "" if it takes none."""
+    found = re.search(r"^A FUNCTION .*?(?=\n\n)", doc, re.M | re.S)
+    if found is None or "FUNCTION" not in positionals(doc, command):
+        return ""
+    first, *others = re.split(r"(?<=\.) ", " ".join(found[0].split()))
+    mine = [each for each in others if re.search(rf"(?<![\w:]){command}(?![\w:])", each)]
+    its_own = [re.sub("^For .*? it is ", "A FUNCTION is ", each) for each in mine]
+    return " ".join(its_own if its_own != mine else [first, *mine])
+
+
 def usage_of(doc: str, command: str) -> str:
     """The words that may follow a command, as docopt reads them."""
     for line in re.split(r"^ebpf-tool ", "\n".join(section(doc, "Usage")), flags=re.M):
@@ -157,11 +181,12 @@ def screen(doc: str, command: str) -> str:
     takes = " ".join([positionals(doc, command), *["[options]"][: len(mine)]]).strip()
     head = [f"Usage: ebpf-tool {command} {takes}".strip(), ""]
     head += textwrap.wrap(f"Prints {commands(doc)[command]}.", _COLUMNS - 1)
+    head += textwrap.wrap(functions_of(doc, command), _COLUMNS - 1, break_on_hyphens=False)
     tail = ["", "Examples:", *(f"  {each}" for each in shown)]
     ranked = sorted(mine, key=lambda each: (not words & set(each.names), not each.short))
     for count in range(len(ranked), -1, -1):
         told = [each for each in mine if each in ranked[:count]]
-        lines = ["", *_entries(told)] if told else []
+        lines = ["", *_entries(doc, command, told)] if told else []
         rest = [each.names[0] for each in mine if each not in told]
         if rest:
             more = f"Also {' '.join(rest)}: see 'ebpf-tool --help'."
@@ -171,7 +196,7 @@ def screen(doc: str, command: str) -> str:
     return "\n".join([*head, *lines, *tail])
 
 
-def _entries(told: list[Option]) -> list[str]:
+def _entries(doc: str, command: str, told: list[Option]) -> list[str]:
     """A line or two for each option."""
     import textwrap
 
@@ -179,7 +204,9 @@ def _entries(told: list[Option]) -> list[str]:
     width = max(map(len, heads)) + 2
     lines = []
     for head, each in zip(heads, told):
-        wrapped = textwrap.wrap(each.text, _COLUMNS - 1 - width, break_on_hyphens=False)
+        text = text_of(doc, each, command)
+        text += "" if each.default is None else f" [default: {each.default}]"
+        wrapped = textwrap.wrap(text, _COLUMNS - 1 - width, break_on_hyphens=False)
         lines.append(f"{head:<{width}}{wrapped[0]}")
         lines += [" " * width + more for more in wrapped[1:]]
     return lines

@@ -308,6 +308,41 @@ def test_docopt_reads_the_whole_text_as_we_read_the_part_of_the_command(line: st
     assert found == whole
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "text"),
+    [
+        ("count", "--format", "lines, json or folded"),
+        ("kprobe", "--format", "lines, json, folded, chrome-trace, parquet or otlp"),
+        ("doctor", "--json", "one object"),
+        ("count", "--json", "one JSON object per line"),
+        ("count", "--by", "several: comm,pid; an argument, too"),
+        ("latency", "--by", "several: comm,pid"),
+        ("kprobe", "--duration", "how long to trace; 0: until Ctrl-C"),
+    ],
+)
+def test_a_commands_options_are_told_of_it_alone(command: str, option: str, text: str) -> None:
+    (found,) = (each for each in synopsis.options(DOC, command) if each.long == option)
+    told = synopsis.text_of(DOC, found, command)
+    assert told.endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "beginning", "end"),
+    [
+        ("kprobe", "A FUNCTION of the kernel is a name", "name (openat)."),
+        ("uprobe", "A FUNCTION is BINARY:SYMBOL", "that process's program."),
+        ("tracepoint", "A FUNCTION is CATEGORY:NAME", "sched:sched_switch."),
+        ("count", "A FUNCTION of the kernel is a name", "and count tracepoint:CATEGORY:NAME."),
+        ("replay", "", ""),
+    ],
+)
+def test_a_commands_help_says_what_a_function_is(command: str, beginning: str, end: str) -> None:
+    text = synopsis.functions_of(DOC, command)
+    assert (text[: len(beginning)], text[len(text) - len(end) :]) == (beginning, end)
+    assert bool(text) == bool(end)
+    assert text in " ".join(synopsis.screen(DOC, command).split())
+
+
 @pytest.mark.parametrize("command", usage.COMMANDS)
 def test_a_commands_help_is_one_screen_and_ends_with_three_examples(command: str) -> None:
     text = synopsis.screen(DOC, command)
