@@ -46,6 +46,12 @@ def run(checkout: Path, line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def with_libbpf(checkout: Path) -> Path:
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(PYTHON.replace("exit 1", "exit 0"))
+    return checkout
+
+
 @pytest.mark.parametrize(
     "line", ["replay trace.rec", "replay trace.rec --time=wall", "-q replay trace.rec", "--help"]
 )
@@ -64,9 +70,37 @@ def test_a_trace_or_a_schema_needs_libbpf(checkout: Path, line: str) -> None:
     assert "libbpf 1 is missing" in done.stderr
 
 
-def test_a_schema_needs_no_kernel(checkout: Path) -> None:
-    python = checkout / ".venv" / "bin" / "python"
-    python.write_text(PYTHON.replace("exit 1", "exit 0"))
-    done = run(checkout, "schema tool.bpf.o kprobe")
+@pytest.mark.parametrize(
+    "line", ["schema tool.bpf.o kprobe", "skeleton tool.bpf.o", "doctor --json", "list uprobe"]
+)
+def test_what_traces_nothing_needs_no_kernel_that_does(checkout: Path, line: str) -> None:
+    done = run(with_libbpf(checkout), line)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "schema tool.bpf.o kprobe\n"
+    assert done.stdout == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "without"),
+    [
+        ("uprobe libc:open64", True),
+        ("-q uretprobe libc:open64", True),
+        ("tracepoint sched:sched_switch", True),
+        ("count tracepoint:sched:sched_switch", True),
+        ("latency uprobe:libc:open64", True),
+        ("latency vfs_read", False),
+        ("kretprobe tracepoint", False),
+    ],
+)
+def test_functions_of_programs_need_no_kprobes(checkout: Path, line: str, without: bool) -> None:
+    script = with_libbpf(checkout) / "bin" / "quickstart"
+    text = script.read_text().replace("/sys/bus/event_source", str(checkout / "nothing"))
+    # Privileged, whoever runs the test.
+    script.write_text(text.replace("if ! has_libbpf", "may_sudo() { true; }\nif ! has_libbpf"))
+    (checkout / "path" / "sudo").unlink()
+    sudo = '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    for name, it in (("path/sudo", sudo), ("bin/vm", "#!/bin/sh\necho in a virtual machine\n")):
+        (checkout / name).write_text(it)
+        (checkout / name).chmod(0o755)
+    done = run(checkout, line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (f"{line}\n" if without else "in a virtual machine\n")
