@@ -18,7 +18,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ELSE = re.compile(r'\s*\)*\s*:\s*"([^"\\]*)"')
 _PAIR = re.compile(r'\{(?P<value>.*),\s*"(?P<name>[^"\\]*)"\s*\}', re.DOTALL)
 _CAST = re.compile(
-    r"\(\s*(?:(?:unsigned|signed|const|long|int|short|char)\s*|\w+_t\s*|(?:__)?[us](?:8|16|32|64)\s*"
+    r"\(\s*(?:(?:unsigned|signed|const|long|int|short|char)\s*|\w+_t\b\s*|(?:__)?[us](?:8|16|32|64)\s*"
     r"|enum\s+\w+\s*)+\)"
 )
 _SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]+\b")
@@ -52,7 +52,10 @@ def names_in(text: str) -> dict[str, tuple[Name, ...]]:
     What is not simple is left out: those values are shown as numbers.
     """
     found: dict[str, dict[Name, None]] = {}
+    end = 0
     for call in _CALL.finditer(text):
+        if call.start() < end:  # within another
+            continue
         words, end = _arguments(text, call.end())
         try:
             value = _evaluate(words[0]) if words else 0

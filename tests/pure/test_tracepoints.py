@@ -240,3 +240,10 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
     fields, _some, printed = read_format(COMMON + text + "\nprint fmt: " + text)
     assert all(field.offset >= 8 for field in fields)
     assert isinstance(names_in(f"__print_flags({printed}"), dict)
+
+
+@pytest.mark.parametrize(
+    "text", ["__print_symbolic(REC->a, " * 5000, f"__print_symbolic(({'a_t' * 200}x, {{ 1, 'x' }})"]
+)
+def test_no_text_takes_for_ever(text: str) -> None:
+    assert names_in(text) == {}
