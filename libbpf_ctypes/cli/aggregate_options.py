@@ -57,6 +57,8 @@ def read_aggregate(words: dict[str, Any], *, times: bool) -> Aggregate:
     # What --format and --arg are for lines they are not here.
     args = [by.argument] if by.argument else []
     options = read_options({**words, "--format": None, "--json": _is_json(words), "--arg": args})
+    if options.kind == "uprobe" and "kernel-stack" in by.names:
+        raise UsageError("--by kernel-stack: the kernel does not call a program's functions")
     interval = 0.0
     if words["--interval"] is not None:
         interval = usage.number(words, "--interval", _YEARS)

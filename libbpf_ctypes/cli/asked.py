@@ -28,16 +28,22 @@ _NO_FILTER = 0xFFFF
 
 def find(options: Options) -> list[Any]:
     """What the words name. Raises: UsageError, BpfError."""
-    words = list(options.words)
+    words, found = list(options.words), list[Any]()
     if options.kind == "uprobe":
         from .user_functions import find_user_functions
 
-        return list(find_user_functions(words, pids=options.choice.pids, all_of=options.all_of))
-    if options.kind == "tracepoint":
+        pids, all_of, returns = options.choice.pids, options.all_of, options.returns
+        found += find_user_functions(words, pids=pids, all_of=all_of, returns=returns)
+    elif options.kind == "tracepoint":
         from .tracepoints import find_tracepoints
 
-        return list(find_tracepoints(words))
-    return list(find_functions(words, address=options.address, all_of=options.all_of))
+        found += find_tracepoints(words)
+    else:
+        found += find_functions(words, address=options.address, all_of=options.all_of)
+    inside = next((each.label for each in found if each.inside), "") if options.returns else ""
+    if inside:
+        raise UsageError(f"{inside}: a call is traced to its return from the function's beginning")
+    return found
 
 
 def all_arguments(

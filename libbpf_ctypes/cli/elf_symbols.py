@@ -100,6 +100,7 @@ class ElfSymbols:
         (self._names,) = struct.unpack_from("=H", head, 62 if self.is_64 else 50)
         self._segments = list(self._program_headers(file, head))
         sections = list(self._sections(file, head))
+        self._all_sections = sections
         self._tables = list(self._symbol_tables(file, sections, _SHT_SYMTAB))
         self._stripped = list[Section]()
         if not any(map(len, self._tables)):
@@ -160,13 +161,8 @@ class ElfSymbols:
         """The symbols that Fedora and its kin leave in stripped files, packed."""
         import lzma  # a Python may be built without
 
-        if self._names >= len(sections):
-            return
-        names = sections[self._names]
         for section in sections:
-            if section.type != _SHT_PROGBITS:
-                continue
-            if pread(file, names.offset + section.name, 15) != b".gnu_debugdata\0":
+            if section.type != _SHT_PROGBITS or self._section_name(section) != b".gnu_debugdata":
                 continue
             unpack = lzma.LZMADecompressor(memlimit=_MOST_EMBEDDED)
             packed = pread(file, section.offset, min(section.size, _MOST_EMBEDDED))
@@ -175,6 +171,12 @@ class ElfSymbols:
             except lzma.LZMAError:
                 continue
             self._add(io.BytesIO(symbols))
+
+    def _section_name(self, section: Section) -> bytes:
+        if self._names >= len(self._all_sections):
+            return b""
+        names = self._all_sections[self._names]
+        return pread(self._files[0], names.offset + section.name, 64).partition(b"\0")[0]
 
     def _add_debug_file(self, file: BinaryIO, _sections: list[Section]) -> None:
         build_id = self._build_id(file)
@@ -222,6 +224,20 @@ class ElfSymbols:
             ):
                 return address - segment.address + segment.offset
         return None
+
+    def code(self, offset: int, size: int) -> bytes:
+        """So many bytes of the file, fewer at its end. Raises: BpfError: they cannot be read."""
+        try:
+            return pread(self._files[0], offset, size)
+        except _DAMAGE as error:
+            raise self._error(f"it is damaged: {error}") from None
+
+    def has_section(self, name: str) -> bool:
+        """Whether it has a section of this name. Raises: BpfError: they cannot be read."""
+        try:
+            return any(self._section_name(each) == name.encode() for each in self._all_sections)
+        except _DAMAGE as error:
+            raise self._error(f"it is damaged: {error}") from None
 
     def at(self, offset: int) -> tuple[str, int] | None:
         """The function of a byte of the file, and how far the byte lies in it; None: none."""

@@ -65,6 +65,11 @@ class Function(NamedTuple):
         """By what it is traced."""
         return "kprobe"
 
+    @property
+    def inside(self) -> int:
+        """Its offset: all that is probed has this."""
+        return self.offset
+
 
 class Word(NamedTuple):
     """A word of the command line, taken apart."""

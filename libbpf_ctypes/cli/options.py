@@ -135,6 +135,7 @@ def read_options(words: dict[str, Any]) -> Options:
         raise usage.UsageError("--record and --output name the same file")
     command = usage.command_of(words)
     kind, names = _read_names(command, words["FUNCTION"])
+    _check_kind(kind, words)
     lines = read_line_options(words)
     if words["--record"] is not None and words["--dry-run"]:
         raise usage.UsageError("--dry-run traces nothing: leave --record out")
@@ -173,6 +174,14 @@ def read_options(words: dict[str, Any]) -> Options:
         quiet=words["--quiet"],
         debug=wants_debug(words["--verbose"]),
     )
+
+
+def _check_kind(kind: str, words: dict[str, Any]) -> None:
+    """Raises: usage.UsageError: latency's or count's options say nothing of what is probed."""
+    if kind == "tracepoint" and words["--all"]:
+        raise usage.UsageError("--all is of functions: a tracepoint's name stands for one")
+    if kind != "kprobe" and words["--address"] is not None:
+        raise usage.UsageError("--address is of the kernel's functions")
 
 
 def _read_names(command: str, words: list[str]) -> tuple[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from .elf_table import ElfFunction, open_regular, rank
 from .functions import VARIANT, glob_regex
 from .text import escape
 from .usage import UsageError
+from .user_safety import can_return, check_place, check_returns
 
 #: How many are listed where a name stands for more, or for none.
 _LISTED = 12
@@ -84,28 +85,28 @@ class _Binary:
     def __init__(self, path: str, name: str) -> None:
         self.path, self.name = path, name
         try:
-            self._symbols = ElfSymbols.open(path)
+            self.symbols = ElfSymbols.open(path)
         except BpfError as error:
             operation = f"read {escape(name)}"
             hint = _script_hint(path)
             raise BpfError(operation, error.errno, error.strerror or "", hint=hint) from None
-        if not self._symbols.is_64:
-            self._symbols.close()
+        if not self.symbols.is_64:
+            self.symbols.close()
             reason = "it is a 32-bit program, whose registers are others"
             raise BpfError(f"probe {escape(name)}", errno.ENOEXEC, reason)
-        self.offset_of, self.at = self._symbols.offset_of, self._symbols.at
+        self.offset_of, self.at = self.symbols.offset_of, self.symbols.at
 
     def __enter__(self) -> _Binary:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._symbols.close()
+        self.symbols.close()
 
     def functions(self, pattern: str, *, own: bool = False) -> list[ElfFunction]:
         """Those whose whole name matches, by name and address. Args: own: that it has itself."""
         matches = re.compile(pattern).fullmatch
         found: dict[tuple[str, int], ElfFunction] = {}
-        for each in self._symbols.functions(own=own):
+        for each in self.symbols.functions(own=own):
             if not matches(each.name) or self.offset_of(each.address) is None:
                 continue
             before = found.setdefault(each[:2], each)
@@ -126,7 +127,11 @@ def _script_hint(path: str) -> str:
 
 
 def find_user_functions(
-    words: list[str], *, pids: tuple[int, ...] = (), all_of: bool = False
+    words: list[str],
+    *,
+    pids: tuple[int, ...] = (),
+    all_of: bool = False,
+    returns: bool = False,
 ) -> list[UserFunction]:
     """The functions that these words name, each once, in the words' order, a glob's by name.
 
@@ -137,9 +142,10 @@ def find_user_functions(
         pids: the processes, as -p names them; empty: of any.
         all_of: all of that name, also for programs that were linked long ago, and the
             compiler's variants of it.
+        returns: their returns are to be probed.
 
-    Raises: UsageError; BpfError: there is none, or the name stands for several. The hint
-        lists what there is.
+    Raises: UsageError; BpfError: there is none, or the name stands for several (the hint lists
+        what there is), or a probe there would break the program.
     """
     found: dict[tuple[int, int, int], UserFunction] = {}
     for text in words:
@@ -147,7 +153,11 @@ def find_user_functions(
         for path, name in _paths(word, pids):
             with _Binary(path, name) as binary:
                 status = Path(path).stat()
-                for each in _functions(word, binary, all_of=all_of):
+                functions = _functions(word, binary, all_of=all_of)
+                if returns:
+                    check_returns(text, binary.symbols, (each.symbol for each in functions))
+                    functions = [each for each in functions if can_return(each.symbol)]
+                for each in functions:
                     found.setdefault((status.st_dev, status.st_ino, each.offset), each)
     return list(found.values())
 
@@ -283,6 +293,8 @@ def _user_function(
     if word.offset:
         label += f"+{word.offset:#x}"
     start = binary.offset_of(symbol.address) or 0  # there is one, or it was not taken
+    if word.offset:
+        check_place(word.text, binary.symbols, start, word.offset)
     return UserFunction(binary.path, start + word.offset, plain, label, word.offset)
 
 
@@ -294,6 +306,11 @@ def _at_address(word: _Word, binary: _Binary) -> UserFunction:
         reason = "the file has no code at this address"
         raise BpfError(f"probe {escape(word.text)}", errno.EINVAL, reason, hint=hint)
     name, inside = binary.at(offset) or (f"{word.offset:#x}", 0)
+    if inside:
+        check_place(word.text, binary.symbols, offset - inside, inside)
+    elif name.startswith("0x"):
+        _logger.warning("%s: no name tells whether an instruction begins there. If none does, "
+                        "the program breaks.", word.text)  # fmt: skip
     symbol = escape(name)
     label = f"{escape(binary.name)}:{symbol}" + (f"+{inside:#x}" if inside else "")
     return UserFunction(binary.path, offset, symbol, label, inside)

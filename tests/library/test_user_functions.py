@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 from libbpf_ctypes import BpfError
 from libbpf_ctypes._shapes import Shapes
 from libbpf_ctypes.cli.arguments import arguments_of
+from libbpf_ctypes.cli.elf_symbols import ElfSymbols
 from libbpf_ctypes.cli.fetches import RETURN_VALUE
+from libbpf_ctypes.cli.instructions import beginnings
 from libbpf_ctypes.cli.specs import MINUS_ONE
 from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.cli.user_functions import UserFunction, find_user_functions
@@ -127,20 +130,101 @@ def test_one_place_is_probed_once(work: Path) -> None:
     assert names(f"{work}:work", f"{work}:other_name", f"{work}:wor?") == ["work"]
 
 
+def instructions(path: Path) -> dict[int, int]:
+    """The addresses of all instructions and how long they are, by what objdump says."""
+    command = [need("objdump"), "-dw", str(path)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = re.findall(r"^ +([0-9a-f]+):\t((?:[0-9a-f]+ )+)", text, re.M)
+    return {int(address, 16): len(code.replace(" ", "")) // 2 for address, code in lines}
+
+
 def test_places_within(work: Path) -> None:
-    (start,), (inside,) = find(f"{work}:work"), find(f"{work}:work+0x4")
-    assert (inside.offset, inside.inside) == (start.offset + 4, 4)
-    assert inside.label == f"{work}:work+0x4"
-    address = nm(work)["work_harder"]
+    (start,) = find(f"{work}:work")
+    known, address = nm(work), nm(work)["work_harder"]
+    lengths = instructions(work)
+    second = lengths[known["work"]]
+    (inside,) = find(f"{work}:work+{second:#x}")
+    assert (inside.offset, inside.inside) == (start.offset + second, second)
+    assert inside.label == f"{work}:work+{second:#x}"
     (there,) = find(f"{work}:{address:#x}")
     assert (there.symbol, there.inside) == ("work_harder", 0)
-    (behind,) = find(f"{work}:{address + 1}")
-    assert (behind.label, behind.inside) == (f"{work}:work_harder+0x1", 1)
+    second = lengths[address]
+    (behind,) = find(f"{work}:{address + second}")
+    assert (behind.label, behind.inside) == (f"{work}:work_harder+{second:#x}", second)
     for word, told in (("work+4096", "past the function's end"), ("0x3", "no code at this")):
         with pytest.raises(BpfError, match=told):
             find(f"{work}:{word}")
     with pytest.raises(UsageError, match="an offset goes with one function's name"):
         find(f"{work}:wor*+4")
+
+
+def test_no_place_in_the_midst_of_an_instruction(work: Path) -> None:
+    """The kernel would take it, and the program run another instruction."""
+    address, lengths = nm(work)["work"], instructions(work)
+    symbols = ElfSymbols.open(work)
+    size = next(each.size for each in symbols.functions() if each.address == address)
+    symbols.close()
+    for place in range(1, size):
+        for word in (f"work+{place}", f"{address + place:#x}"):
+            if address + place in lengths:
+                assert find(f"{work}:{word}")[0].inside == place
+                continue
+            with pytest.raises(BpfError, match="in the midst of an instruction") as caught:
+                find(f"{work}:{word}")
+            assert caught.value.errno == errno.EILSEQ
+            before = max(at for at in lengths if at < address + place)
+            assert f"One begins at +{before - address:#x}, the next at " in caught.value.hint
+
+
+def test_instructions_begin_where_objdump_says() -> None:
+    """In all of libc, but for what its authors wrote as data."""
+    path = Path(find("libc:open64")[0].path)
+    lengths, code = instructions(path), path.read_bytes()
+    symbols = ElfSymbols.open(path)
+    functions = {each.address: each.size for each in symbols.functions() if each.size}
+    wrong = 0
+    symbols.close()
+    for address, size in functions.items():
+        start = symbols.offset_of(address)
+        if start is None or address not in lengths:
+            continue
+        known = {at for at in range(address, address + size) if at in lengths}
+        found = beginnings(code[start : start + size], os.uname().machine)
+        wrong += {address + at for at in found} != known
+    assert len(functions) > 1000
+    assert wrong <= len(functions) // 200
+
+
+def test_a_place_without_a_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program = build(tmp_path, *PROGRAM)
+    address = nm(program)["work"]
+    stripped = tmp_path / "stripped"
+    subprocess.run([need("strip"), "-o", stripped, program], check=True)
+    assert find(f"{stripped}:{address:#x}")[0].symbol == f"{address:#x}"
+    assert "no name tells whether an instruction begins there" in caplog.text
+
+
+def test_what_a_probe_of_its_return_would_break(work: Path, tmp_path: Path) -> None:
+    program = build(tmp_path, *PROGRAM)
+    words = [f"{program}:_start", f"{program}:{nm(program)['_start']:#x}", "libc:_setjmp",
+             "libc:swapcontext"]  # fmt: skip
+    for word in words:
+        assert find(word)
+        with pytest.raises(BpfError, match=r"does not return as others do.*Trace its calls"):
+            find_user_functions([word], returns=True)
+    every = {each.symbol for each in find_user_functions([f"{program}:*"], returns=True)}
+    assert {each.symbol for each in find(f"{program}:*")} - every == {"_start"}
+
+
+def test_a_program_of_go(tmp_path: Path) -> None:
+    """Go copies its stacks, and the address that a probe of a return puts there with them."""
+    source = '__attribute__((section(".go.buildinfo"), used)) char info[16]; void work(void) {}'
+    path = tmp_path / "libgo.so"
+    command = [need("gcc"), "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)]
+    subprocess.run(command, input=source, encoding="ascii", check=True)
+    assert find(f"{path}:work")
+    with pytest.raises(BpfError, match=r"it is a Go program.*Trace its calls with uprobe"):
+        find_user_functions([f"{path}:work"], returns=True)
 
 
 def test_a_name_of_several(work: Path) -> None:
@@ -252,7 +336,8 @@ def test_a_process_that_is_gone() -> None:
 
 
 def test_what_is_known_of_its_arguments(work: Path) -> None:
-    (function,), (inside,) = find(f"{work}:work"), find(f"{work}:work+0x4")
+    second = instructions(work)[nm(work)["work"]]
+    (function,), (inside,) = find(f"{work}:work"), find(f"{work}:work+{second}")
     plain = arguments_of(function, Shapes(None), all_of=True)
     assert [one.name for one in plain.shown] == [f"arg{number}" for number in range(6)]
     assert arguments_of(inside, Shapes(None), all_of=True).shown[0].name in ("di", "x0")
