@@ -1,36 +1,25 @@
-"""Attaching a program to many functions, and detaching it: by kprobe.multi, or one by one."""
+"""Attaching programs to many functions: by kprobe.multi, or one by one."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
-import re
-import select
-import sys
-import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Callable, NamedTuple, cast
+from typing import TYPE_CHECKING, Callable, cast
 
 from .. import kernel
 from ..errors import ENOTSUPP, BpfError
+from .attached import Attached
+from .plan import DESCRIPTORS, Plan
 
 if TYPE_CHECKING:
     from ..link import Link
     from ..object import BpfObject
     from ..program import Program
-    from .console import Console
     from .functions import Function
+    from .progress import Progress
     from .tracepoints import Probed, Tracepoint
     from .user_functions import UserFunction
 
-#: Since this version the kernel counts the calls that its probes missed.
-#: Source: "missed" in struct bpf_link_info, trace_call_bpf(); Linux 6.7.
-MISSED_SINCE = "6.7"
-
-#: So many are closed at a time: the kernel lets each wait, and some of them together.
-_CLOSERS = 8
 #: Errors of one function, which leave the others their probes.
 _OF_ONE = (
     *(errno.ENOENT, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EILSEQ, errno.EOPNOTSUPP),
@@ -40,154 +29,15 @@ _OF_ONE = (
 _OF_LIST = (*_OF_ONE[:3], errno.ESRCH)
 #: Of so many the kernel is not asked one by one any more.
 _REFUSED_MAX = 100
-#: Descriptors of a single probe: the perf event's and the link's; and what else is opened.
-_DESCRIPTORS, _RESERVE = 2, 64
+#: Descriptors beside those of the probes.
+_RESERVE = 64
 
 _logger = logging.getLogger(__name__)
-
-#: Is told how many of how many are done.
-Progress = Callable[[int, int], object]
-
 
 _Refused = tuple["Probed", BpfError]
 #: Programs, and whether they go to the return; and what they are attached by.
 _Programs = list[tuple["Program", bool]]
 _Links = list[tuple["Program", "Link", bool]]
-
-
-class Plan(NamedTuple):
-    """How functions are attached to.
-
-    Attributes:
-        functions: all; the place in this list is the cookie of each.
-        multi: the places of those that one link of type kprobe.multi takes.
-        single: of those that get a probe each.
-        returns: of their returns as well as of their calls.
-    """
-
-    functions: Sequence[Probed]
-    multi: list[int]
-    single: list[int]
-    returns: bool = False
-
-    @property
-    def method(self) -> str:
-        """In words: ``kprobe.multi``, ``kprobe``, or both; ``uprobe``; ``tracepoint``."""
-        used = [("kprobe.multi", self.multi), (self.functions[0].probe, self.single)]
-        return " and ".join(self.word(name) for name, places in used if places)
-
-    def word(self, method: str) -> str:
-        """A method's name; of returns it is another."""
-        return method.replace("probe", "retprobe") if self.returns else method
-
-    @property
-    def descriptors(self) -> int:
-        """How many files the probes keep open."""
-        times = 2 if self.returns else 1
-        return times * (len(self.single) * _DESCRIPTORS + bool(self.multi))
-
-
-def plan(functions: Sequence[Probed], *, returns: bool = False) -> Plan:
-    """How to attach to these: by kprobe.multi where several can be, on a kernel that has it.
-
-    Args: returns: as in Plan.
-    """
-    if functions[0].probe != "kprobe":
-        return Plan(functions, [], list(range(len(functions))), returns)
-    wanted = _plan_kprobes(cast("Sequence[Function]", functions))
-    return wanted._replace(returns=returns)
-
-
-def _plan_kprobes(functions: Sequence[Function]) -> Plan:
-    from .. import features
-
-    places = range(len(functions))
-    able = [place for place in places if functions[place].ftraceable]
-    if not able and len(functions) > 1 and kernel.ftraceable() is None:  # the kernel will tell
-        able = [place for place in places if not functions[place].offset]
-    if len(able) < 2 or not features.has_kprobe_multi():
-        return Plan(functions, [], list(places))
-    return Plan(functions, able, sorted(set(places) - set(able)))
-
-
-def counts_missed() -> bool:
-    """Whether this kernel tells which calls its probes missed."""
-    running, since = (
-        [int(part) for part in re.findall(r"\d+", version)[:2]]
-        for version in (os.uname().release, MISSED_SINCE)
-    )
-    return running >= since
-
-
-class Attached:
-    """Programs attached to functions; close() detaches them from all.
-
-    Attributes:
-        method: "kprobe.multi", "kprobe", or both.
-        count: how many functions they were attached to.
-    """
-
-    def __init__(self) -> None:
-        self.method = ""
-        self.count = 0
-        self._programs: list[Program] = []
-        self._links: list[Link] = []
-        self._missed: int | None = None
-
-    def add(self, program: Program, link: Link, method: str, count: int) -> None:
-        """A link of this program to so many functions."""
-        self._links.append(link)
-        self.count += count
-        if program not in self._programs:
-            self._programs.append(program)
-        if method not in self.method.split(" and "):
-            self.method += f" and {method}" if self.method else method
-
-    def missed(self) -> int | None:
-        """Calls that the kernel did not run the program for, until now or until close().
-
-        A probe that is hit within another is not run, nor a program while this CPU runs one.
-        They are counted of all processes, whatever the filters. None: this kernel does not
-        count them, see MISSED_SINCE.
-        """
-        if self._links and counts_missed():
-            self._missed = sum(program.statistics.recursion_misses for program in self._programs)
-            self._missed += sum(getattr(link.info.details, "missed", 0) for link in self._links)
-        return self._missed
-
-    def close(self, progress: Progress | None = None) -> None:
-        """Detaches; many at a time, since the kernel makes each wait for all CPUs."""
-        if not self._links:
-            return
-        try:
-            self.missed()
-        finally:
-            links, self._links = self._links, []
-            if len(links) < _CLOSERS:
-                for link in links:
-                    link.close()
-            else:
-                _close_all(links, progress)
-
-    def __enter__(self) -> Attached:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _close_all(links: list[Link], progress: Progress | None) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_CLOSERS) as pool:
-        for done, _ in enumerate(pool.map(lambda link: link.close(), links), 1):
-            if progress is not None:
-                progress(done, len(links))
 
 
 def attach(
@@ -352,7 +202,7 @@ def _allow_descriptors(count: int) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count * _DESCRIPTORS + _RESERVE
+    needed = count * DESCRIPTORS + _RESERVE
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -360,39 +210,3 @@ def _allow_descriptors(count: int) -> None:
         hint = "Raise the limit ('ulimit -Hn', LimitNOFILE=), or name fewer functions."
         raise BpfError("attach", errno.EMFILE, reason, hint=hint)
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-class Counter:
-    """Tells how far it has come: one line written over on a terminal, else one every 2 seconds.
-
-    Args:
-        what: is done: "Attaching", "Detaching".
-        quiet: tell nothing.
-    """
-
-    def __init__(self, console: Console, what: str, *, quiet: bool) -> None:
-        self._console, self._what, self._quiet = console, what, quiet
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._every = 0.2 if self._terminal else 2.0
-        self._next = time.monotonic() + self._every
-        self._shown = False
-
-    def __call__(self, done: int, total: int) -> None:
-        """So many are done."""
-        now = time.monotonic()
-        if self._shown and done == total:
-            self._write("\r\x1b[K")
-        if self._quiet or now < self._next or done == total:
-            return
-        self._next = now + self._every
-        text = f"{self._what}: {done} of {total} probes"
-        if self._terminal:
-            self._shown = True
-            self._write(f"\r[INFO] {text}")
-        else:
-            self._console.info(text)
-
-    def _write(self, text: str) -> None:
-        """Writes to the terminal, unless it is stopped."""
-        if select.select([], [sys.stderr], [], 0)[1]:
-            print(text, end="", file=sys.stderr, flush=True)

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Callable
 from ..errors import BpfError
 from ..events import call_event_schema
 from .asked import all_arguments, all_filters, comm_pattern, find, tell_left_out
-from .attaching import attach, plan
+from .attaching import attach
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
 from .origin import Traced
+from .plan import plan
 from .process_ids import process_ids
 from .scope import KernelTypes
 
 if TYPE_CHECKING:
     from ..object import BpfObject
-    from .attaching import Attached, Progress
+    from .attached import Attached
     from .console import Console
     from .options import Choice, Options
+    from .progress import Progress
     from .stacks import LiveStacks
 
 #: The programs of a call's beginning and of its return, by the command: see bpf/.

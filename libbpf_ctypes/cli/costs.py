@@ -11,8 +11,8 @@ from .text import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .attaching import Plan
     from .functions import Function
+    from .plan import Plan
     from .user_functions import UserFunction
 
 

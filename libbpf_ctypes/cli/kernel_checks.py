@@ -12,7 +12,7 @@ from typing import Callable
 from .. import features, kernel
 from ..btf import Btf
 from ..errors import BpfError
-from .attaching import MISSED_SINCE, counts_missed
+from .attached import MISSED_SINCE, counts_missed
 from .cgroup import cgroup_root
 from .checks import Check, advice_for, number_in, why_unknown
 

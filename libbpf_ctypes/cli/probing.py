@@ -17,7 +17,7 @@ from .session import check_choice, check_machine, check_shipped, open_output
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .attaching import Attached
+    from .attached import Attached
     from .calls import Calls
     from .console import Console
     from .options import Options
@@ -112,7 +112,7 @@ class Probing:
                 if error.errno in (errno.ENOENT, errno.EADDRNOTAVAIL) and kernel.has_kprobes():
                     raise NotByNameError from error
                 raise
-            from .attaching import Attached
+            from .attached import Attached
 
             attached = Attached()
             attached.add(obj.programs[PROGRAM], link, "kprobe", 1)
@@ -146,7 +146,7 @@ class Probing:
 
     def progress(self, what: str) -> Any:
         """Tells of a long way."""
-        from .attaching import Counter
+        from .progress import Counter
 
         return Counter(self._console, what, quiet=self._options.quiet)
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from libbpf_ctypes import BpfError, features, kernel
-from libbpf_ctypes.cli import attaching
-from libbpf_ctypes.cli.attaching import Counter, Plan, attach, counts_missed, plan
+from libbpf_ctypes.cli.attached import counts_missed
+from libbpf_ctypes.cli.attaching import attach
 from libbpf_ctypes.cli.costs import costs
 from libbpf_ctypes.cli.functions import Function
+from libbpf_ctypes.cli.plan import Plan, plan
+from libbpf_ctypes.cli.progress import Counter
 from libbpf_ctypes.cli.tracepoints import Tracepoint
 from libbpf_ctypes.cli.user_functions import UserFunction
 from libbpf_ctypes.errors import ENOTSUPP
@@ -295,12 +297,12 @@ def test_many_are_closed_by_several_threads() -> None:
 
 
 def test_missed_calls_are_those_of_links_and_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attaching, "counts_missed", lambda: True)
+    monkeypatch.setattr("libbpf_ctypes.cli.attached.counts_missed", lambda: True)
     attached = attach(objects(), singly(*map(function, "ab")))
     assert attached.missed() == 5 + 1 + 1
     attached.close()
     assert attached.missed() == 7, "also when it is closed"
-    monkeypatch.setattr(attaching, "counts_missed", lambda: False)
+    monkeypatch.setattr("libbpf_ctypes.cli.attached.counts_missed", lambda: False)
     with attach(objects(), singly(function("a"))) as unknown:
         assert unknown.missed() is None
 

@@ -27,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from libbpf_ctypes import BpfError, BpfObject, kernel
 from libbpf_ctypes.cli import functions
 from libbpf_ctypes.cli import list as listing
-from libbpf_ctypes.cli.attaching import Attached, attach, plan
+from libbpf_ctypes.cli.attached import Attached
+from libbpf_ctypes.cli.attaching import attach
 from libbpf_ctypes.cli.costs import costs
 from libbpf_ctypes.cli.functions import Finder, Function, find_functions
+from libbpf_ctypes.cli.plan import plan
 from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.features import has_kprobe_multi
 
