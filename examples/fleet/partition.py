@@ -59,8 +59,10 @@ def add(trace: Path, directory: Path) -> Path:
 def partition(file: Path) -> str:
     """Where the file belongs: "host=web1/date=2026-11-23"."""
     with parquet.ParquetFile(file) as opened:
-        host = opened.metadata.metadata[b"host"].decode()
-        clock = int(opened.metadata.metadata[b"clock_offset_ns"])
+        told = opened.metadata.metadata or {}
+        if b"host" not in told or b"clock_offset_ns" not in told:
+            raise OSError("it is no trace of ebpf-tool")
+        host, clock = told[b"host"].decode(), int(told[b"clock_offset_ns"])
         column = opened.schema_arrow.get_field_index("timestamp_ns")
         groups = [opened.metadata.row_group(at) for at in range(opened.metadata.num_row_groups)]
         first = min((group.column(column).statistics.min for group in groups), default=-clock)

@@ -18,6 +18,7 @@ from ..conftest import lacking, need
 from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, answer, partition
 
 try:
+    import pyarrow
     from pyarrow import parquet
 except ModuleNotFoundError:
     lacking("needs pyarrow")
@@ -72,7 +73,8 @@ def test_of_a_recording_that_was_cut_there_is_what_can_be_read(
 def test_what_is_no_trace_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken.rec").write_bytes(b"nothing")
     (tmp_path / "broken.parquet").write_bytes(b"nothing")
-    for name in ("broken.rec", "broken.parquet"):
+    parquet.write_table(pyarrow.table({"host": ["web1"]}), tmp_path / "foreign.parquet")
+    for name in ("broken.rec", "broken.parquet", "foreign.parquet"):
         ran = partition(tmp_path / "calls", tmp_path / name)
         assert ran.status == 1
         assert name in ran.err
