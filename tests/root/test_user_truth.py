@@ -122,13 +122,13 @@ class Observer:
 
 
 @pytest.fixture(scope="module")
-def truth(compile_library: Compile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
+def truth(
+    tracefs: Path, compile_library: Compile, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Truth]:
     """All of it, played once."""
     bpftrace, stdbuf = need("bpftrace"), need("stdbuf")
     library = compile_library(SOURCE, "libknown.so")
     folder = tmp_path_factory.mktemp("truth")
-    if not Path("/sys/kernel/tracing/events").exists():
-        subprocess.run(["mount", "-t", "tracefs", "none", "/sys/kernel/tracing"], check=True)
     target = subprocess.Popen(
         [sys.executable, str(CALLS), str(library)],
         stdin=subprocess.PIPE,
