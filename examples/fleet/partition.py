@@ -30,7 +30,7 @@ def main() -> int:
     for trace in traces:
         try:
             print(add(trace, directory))
-        except (OSError, ArrowException) as error:
+        except (OSError, ValueError, ArrowException) as error:
             print(f"{trace}: {error}", file=sys.stderr)
             status = 1
     return status
@@ -47,6 +47,8 @@ def add(trace: Path, directory: Path) -> Path:
             # Of a recording whose host was switched off meanwhile, what there is: replay tells.
             tool = ["ebpf-tool", "replay", str(trace), "-q", "--format", "parquet", "-o", str(part)]
             subprocess.run(tool, check=False)
+            if not part.exists():
+                raise ValueError("there is no trace in it")
         place = directory / partition(part)
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{trace.stem}.parquet"
@@ -59,11 +61,11 @@ def add(trace: Path, directory: Path) -> Path:
 def partition(file: Path) -> str:
     """Where the file belongs: "host=web1/date=2026-11-23"."""
     with parquet.ParquetFile(file) as opened:
-        told = opened.metadata.metadata or {}
-        if b"host" not in told or b"clock_offset_ns" not in told:
-            raise OSError("it is no trace of ebpf-tool")
-        host, clock = told[b"host"].decode(), int(told[b"clock_offset_ns"])
+        known = opened.metadata.metadata or {}
         column = opened.schema_arrow.get_field_index("timestamp_ns")
+        if column < 0 or not known.keys() >= {b"host", b"clock_offset_ns"}:
+            raise ValueError("it is no trace of ebpf-tool --format parquet")
+        host, clock = known[b"host"].decode() or "(none)", int(known[b"clock_offset_ns"])
         groups = [opened.metadata.row_group(at) for at in range(opened.metadata.num_row_groups)]
         first = min((group.column(column).statistics.min for group in groups), default=-clock)
     date = datetime.fromtimestamp((first + clock) // 10**9, timezone.utc).date()

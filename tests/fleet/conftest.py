@@ -82,7 +82,8 @@ def _sample(ns: int, file: bytes, value: int, took: int) -> bytes:
     return sample(b"nginx", values, (file,), timestamp_ns=ns, duration_ns=took)
 
 
-def _record(path: Path, host: Host, number: int) -> None:
+def record(path: Path, host: Host, number: int) -> None:
+    """Writes a recording of the host."""
     layout = call_event_schema(1).declaration
     header = make_header("openat", 0, None, Clock(host.offset_ns, 0), "call_event", layout)
     header = header._replace(host_name=host.name, boot_id=host.boot_id)
@@ -102,7 +103,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for host in HOSTS:
         for number in range(RECORDINGS):
             made.append(folder / f"{host.name}-{number}.rec")
-            _record(made[-1], host, number)
+            record(made[-1], host, number)
     return made
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..conftest import lacking, need
-from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, answer, partition
+from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, START, answer, partition, record
 
 try:
     import pyarrow
@@ -73,18 +73,35 @@ def test_of_a_recording_that_was_cut_there_is_what_can_be_read(
 def test_what_is_no_trace_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken.rec").write_bytes(b"nothing")
     (tmp_path / "broken.parquet").write_bytes(b"nothing")
-    parquet.write_table(pyarrow.table({"host": ["web1"]}), tmp_path / "foreign.parquet")
-    for name in ("broken.rec", "broken.parquet", "foreign.parquet"):
-        ran = partition(tmp_path / "calls", tmp_path / name)
-        assert ran.status == 1
-        assert name in ran.err
-        assert "Traceback" not in ran.err
+    parquet.write_table(pyarrow.table({"host": ["web1"]}), tmp_path / "others.parquet")
+    names = ("broken.rec", "broken.parquet", "others.parquet", "nowhere.rec", "nowhere.parquet")
+    ran = partition(tmp_path / "calls", *(tmp_path / name for name in names))
+    assert ran.status == 1
+    assert [name for name in names if f"{tmp_path / name}: " not in ran.err] == []
+    assert "Traceback" not in ran.err
+
+
+def test_a_host_without_a_name_has_a_partition(tmp_path: Path) -> None:
+    record(tmp_path / "a.rec", HOSTS[0]._replace(name=""), 0)
+    ran = partition(tmp_path / "calls", tmp_path / "a.rec")
+    assert ran.status == 0, ran.err
+    assert list((tmp_path / "calls").glob("host=%28none%29/date=*/a.parquet"))
 
 
 def test_duckdb_answers(fleet: Path, python: str) -> None:
     command = [python, str(EXAMPLE / "ask.py"), "duckdb", str(fleet)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert answer(done.stdout) == ANSWER, done.stderr
+
+
+def test_duckdb_answers_with_times(fleet: Path, python: str, tmp_path: Path) -> None:
+    query = tmp_path / "times.sql"
+    query.write_text("SELECT host, epoch_us(min(time)) AS us, min(time) FROM calls GROUP BY host")
+    command = [python, str(EXAMPLE / "ask.py"), "duckdb", str(fleet), str(query)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert {row[0]: int(row[1]) for row in answer(done.stdout)[1:]} == {
+        host.name: START // 1000 for host in HOSTS
+    }, done.stderr
 
 
 def test_by_their_own_clocks_the_answer_would_be_wrong(
