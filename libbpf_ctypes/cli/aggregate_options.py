@@ -6,7 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 from . import usage
-from .by import ARGUMENT, KERNEL_STACK, USER_STACK, By, read_by
+from .by import ARGUMENT, KERNEL_STACK, KEYS, USER_STACK, By, read_by
 from .histogram import Scale, read_scale
 from .options import Options, read_options
 from .usage import UsageError
@@ -48,7 +48,10 @@ def read_aggregate(words: dict[str, Any], *, times: bool) -> Aggregate:
     if folded and not by.stacks:
         raise UsageError("--format folded counts stacks: ask for them with --by stack")
     if times and ARGUMENT in by.names:
-        raise UsageError(f"latency is not by arguments: leave {by.argument} out, or see count")
+        from .places import nearest
+
+        near = nearest(by.argument, list(KEYS))
+        raise UsageError(f"latency is not by arguments, as {by.argument!r}{near}; count is")
     plot = words["--plot"] or ""
     if words["--plot"] is not None and not plot.endswith(".svg"):
         raise UsageError(f"--plot draws an SVG: name the file as FILE.svg, not {plot!r}")

@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .arguments import Arguments, arguments_of_all
+from .by import KEYS
 from .columns import WIDTHS as FIELDS
 from .columns import wanted_arguments
 from .filter import Filter, compile_filter
 from .functions import Function, find_functions
 from .origin import RETURNED
 from .pattern import Pattern, compile_patterns
+from .places import nearest
 from .scope import KernelTypes, MissingArgument
 from .usage import UsageError
 
@@ -75,12 +77,22 @@ def all_arguments(
             ret=options.ret,
         )
     except MissingArgument as error:
+        if options.sums:
+            (name,) = options.args
+            raise _no_key(name, error) from None
         name = next((name for name in fields if str(error).startswith(f"--arg {name}:")), "")
         if not name:
             raise
         what = str(error).partition(": ")[2]
         known = ", ".join(FIELDS)
         raise UsageError(f"--fields: {name!r} is no field ({known}); {what}") from None
+
+
+def _no_key(name: str, error: MissingArgument) -> UsageError:
+    """That --by names what is none of its keys, and no argument either."""
+    what = str(error).partition(": ")[2]
+    near = nearest(name, list(KEYS))
+    return UsageError(f"--by: {name!r} is none of {', '.join(KEYS)}{near}; {what}")
 
 
 def tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:

@@ -44,6 +44,15 @@ def test_the_plan_says_what_is_read_and_sent() -> None:
     ]
 
 
+def test_a_key_that_is_none_is_named() -> None:
+    done = run_tool("count", "vfs_read", "--by", "comm,fucntion", "--dry-run")
+    if "/proc/kallsyms" in done.stderr:
+        lacking("/proc/kallsyms cannot be read")
+    assert done.returncode == 2
+    assert "--by: 'fucntion' is none of function, comm, " in done.stderr
+    assert "(did you mean function?); vfs_read: there is no argument fucntion" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
