@@ -184,7 +184,8 @@ def screen(doc: str, command: str) -> str:
     head += textwrap.wrap(functions_of(doc, command), _COLUMNS - 1, break_on_hyphens=False)
     tail = ["", "Examples:", *(f"  {each}" for each in shown)]
     ranked = sorted(mine, key=lambda each: (not words & set(each.names), not each.short))
-    for count in range(len(ranked), -1, -1):
+    room = max(0, _LINES - len(head) - len(tail) - 1)  # an option takes a line at least
+    for count in range(min(len(ranked), room), -1, -1):
         told = [each for each in mine if each in ranked[:count]]
         lines = ["", *_entries(doc, command, told)] if told else []
         rest = [each.names[0] for each in mine if each not in told]
