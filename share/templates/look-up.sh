@@ -22,14 +22,16 @@ tracepoint)
         break
     done
     ;;
-symbol) # BINARY:SYMBOL, by the binary's own table
+symbol) # BINARY:SYMBOL, by the binary's own tables
     binary=${begins%%:*}
     file=$binary
     [ -f "$file" ] || file=$(
         PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | NAME=$binary awk '
             index($1, ENVIRON["NAME"] ".so") == 1 { print $NF; exit }'
     )
-    [ -z "$file" ] || nm -D --defined-only -P "$file" 2>/dev/null | BINARY=$binary awk '
+    [ -z "$file" ] || for table in -P -DP; do
+        nm --defined-only $table "$file" 2>/dev/null
+    done | BINARY=$binary awk '
         $2 ~ /[TtWi]/ { sub(/@.*/, "", $1); print ENVIRON["BINARY"] ":" $1 }' | sort -u
     ;;
 pid) (cd /proc && printf '%s\n' [0-9]*) ;;

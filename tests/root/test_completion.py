@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,19 @@ def shell(
 def test_tab(shell: Shell, line: str, result: str) -> None:
     need("nm")
     assert " ".join(shell.words_after_tab(line)) == result
+
+
+def test_a_programs_own_functions(shell: Shell, tmp_path: Path) -> None:
+    need("nm")
+    program = tmp_path / "program"
+    source = (
+        "static __attribute__((noinline)) void its_own(void) {}\nint main(void) { its_own(); }\n"
+    )
+    command = [need("cc"), "-x", "c", "-", "-o", str(program)]
+    subprocess.run(command, input=source, text=True, check=True)
+    assert shell.words_after_tab(f"ebpf-tool uprobe {program}:its_o") == [
+        "uprobe", f"{program}:its_own",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("line", "result"), COMPLETED)
