@@ -12,7 +12,7 @@ from .fetches import TEXT_SIZE
 from .formats import is_cut, is_readable
 from .json_lines import JsonLines
 from .lines import Formatter, label_of
-from .parquet_columns import argument_columns, arrow_type
+from .parquet_columns import argument_columns, arrow_type, by_name
 from .text import Memo, WallClock, escape
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class ParquetWriter(Formatter):
         """The names of the event's arguments of which it is so; None where there is none."""
         index = event.function
         arguments = self._functions[index].arguments if index < len(self._functions) else ()
-        return [argument.name for argument in arguments if is_so(argument, event)] or None
+        return [name for name, argument in by_name(arguments) if is_so(argument, event)] or None
 
     def _arguments(
         self, events: list[CallEvent], functions: tuple[int, ...]

@@ -54,7 +54,7 @@ def argument_columns(functions: tuple[Traced, ...], *, raw: bool) -> list[Column
     """
     found: dict[str, list[tuple[int, str, ShownArgument]]] = {}
     for index, function in enumerate(functions):
-        for name, argument in _by_name(function.arguments):
+        for name, argument in by_name(function.arguments):
             found.setdefault(name.lower(), []).append((index, name, argument))
     columns = []
     for uses in found.values():
@@ -72,7 +72,7 @@ def argument_columns(functions: tuple[Traced, ...], *, raw: bool) -> list[Column
     return columns
 
 
-def _by_name(arguments: tuple[ShownArgument, ...]) -> Iterator[tuple[str, ShownArgument]]:
+def by_name(arguments: tuple[ShownArgument, ...]) -> Iterator[tuple[str, ShownArgument]]:
     """Arguments with their names: what a function shows a second time is "name:2"."""
     seen: dict[str, int] = {}
     for argument in arguments:

@@ -2,7 +2,7 @@
 
 A reader finds a Parquet file's footer by its last eight bytes: the footer's length, and "PAR1".
 What follows the footer's own end within that length is not looked at. So each row group takes
-five steps, after any of which the file can be read, by one who reads it while it grows, too:
+five steps, after any of which the file can be read:
 
 1. eight bytes are written far behind the end: the same footer, with a gap behind it;
 2. a copy of the footer is written before these eight bytes, where the gap was;

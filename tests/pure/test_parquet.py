@@ -190,8 +190,11 @@ def test_a_text_and_a_number_of_one_name_are_texts(tmp_path: Path) -> None:
 
 def test_an_argument_shown_twice_is_two_columns(tmp_path: Path) -> None:
     twice = Traced("f", "f", "", (number("n", Format()), number("N", Format(), 1)))
-    (row,) = rows_of(written(tmp_path / "t", (twice,), [call(b"x", (5, 6))]))
+    row, other = rows_of(
+        written(tmp_path / "t", (twice,), [call(b"x", (5, 6)), call(b"x", (5, 6), unreadable=2)])
+    )
     assert (row["arg_n"], row["arg_N:2"]) == (5, 6)
+    assert (other["arg_N:2"], other["unreadable"]) == (None, ["N:2"])
 
 
 def test_what_could_not_be_read_or_was_cut_is_said(tmp_path: Path) -> None:
