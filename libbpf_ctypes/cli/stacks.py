@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import NotFoundError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _STACK_FRAMES = 127
 _STACK = struct.Struct(f"={1 + _STACK_FRAMES}Q")
 _KEY = struct.Struct("=Q")
+#: No process has anything there, on any machine.
+_USER_END = 1 << 56
 #: How many stacks of processes are remembered.
 _MOST = 1 << 17
 _HIDDEN = (
@@ -91,15 +94,13 @@ class LiveStacks:
         """Closes the files that names were read from."""
         self._user_symbols.close()
 
-    def _frames(self, key: int) -> tuple[int, ...]:
+    def _frames(self, key: int, end: int = 1 << 64) -> tuple[int, ...]:
+        """Up to what is no address, END or beyond: of a function that keeps no frame pointer."""
         try:
             count, *frames = _STACK.unpack(self._stacks.lookup(_KEY.pack(key)))
         except NotFoundError:
             return ()
-        del frames[min(count, _STACK_FRAMES) :]
-        if 0 in frames:  # of a function that keeps no frame pointer: no way leads on
-            del frames[frames.index(0) :]
-        return tuple(frames)
+        return tuple(takewhile(lambda at: 0 < at < end, frames[: min(count, _STACK_FRAMES)]))
 
     def _kernel_names(self, key: int) -> tuple[str, ...]:
         from .kernel_symbols import KernelSymbols
@@ -114,7 +115,7 @@ class LiveStacks:
         return tuple(symbols.name(at, at - (n > 0)) for n, at in enumerate(frames))
 
     def _user_names(self, key: int, pid: int) -> tuple[str, ...]:
-        frames, symbols = self._frames(key), self._user_symbols
+        frames, symbols = self._frames(key, _USER_END), self._user_symbols
         names = symbols.names(pid, frames)
         if names is None:
             if key in self._by_key:  # a child's that went on where its parent was

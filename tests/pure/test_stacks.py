@@ -147,6 +147,13 @@ def test_a_process_that_has_ended() -> None:
     assert f"process {GONE}" in stacks.told[0]
 
 
+def test_what_is_no_address_ends_a_stack() -> None:
+    """A function without a frame pointer keeps other things there."""
+    live = Live(FakeMap(k5=(0x1000, 0x2000, 0x652F00656E6F7A65, 0x3000), k6=(0x1000, 0, 0x2000)))
+    assert live.user(5, GONE) == ("0x1000", "0x2000")
+    assert live.user(6, GONE) == ("0x1000",)
+
+
 def test_a_child_that_ended_was_where_its_parent_was() -> None:
     place = ctypes.cast(ctypes.pythonapi.PyObject_Repr, ctypes.c_void_p).value or 0
     stacks = Live(FakeMap(_1=(place + 4,)))
