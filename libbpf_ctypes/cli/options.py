@@ -11,6 +11,7 @@ from ..paths import KPROBE_OBJECT
 from . import usage
 from .console import wants_debug
 from .line_options import LineOptions, read_line_options
+from .origin import RETURNED
 from .text import escape
 
 _YEARS = 10 * 366 * 86400
@@ -141,6 +142,8 @@ def read_options(words: dict[str, Any]) -> Options:
         raise usage.UsageError("--dry-run traces nothing: leave --record out")
     if lines.raw_args and any(":" in spec for spec in words["--arg"]):
         raise usage.UsageError("--raw-args prints numbers as they are: leave it or the format out")
+    if words["--ret"] and any(spec.partition(":")[0] == RETURNED for spec in words["--arg"]):
+        raise usage.UsageError("--arg ret is what --ret prints: leave one of them out")
     return Options(
         command=command,
         kind=kind,
@@ -215,7 +218,7 @@ def _without_kind(words: list[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _read_choice(words: dict[str, Any], lines: LineOptions) -> Choice:
-    for option in ("--address", "--cgroup", "--filter", "--cpu"):
+    for option in ("--address", "--cgroup", "--filter", "--cpu", "--ret"):
         if words[option] is not None and not words[option].strip():
             raise usage.UsageError(f"{option} takes more than {words[option]!r}")
     if "" in words["--comm"]:

@@ -209,6 +209,8 @@ def test_options_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         ("kprobe f --record=/a/b -o /a/../a/b", "--record and --output name the same file"),
         ("kprobe f --dry-run --json", "--json has no use for --dry-run"),
         ("kprobe f --arg=a:hex --raw-args", "leave it or the format out"),
+        ("kretprobe f --arg=ret --ret=hex", "--arg ret is what --ret prints"),
+        ("uretprobe a:b --ret=", "--ret takes more than ''"),
         ("kprobe f --fields=pid --show-tid", "name tid among the --fields"),
     ],
 )
