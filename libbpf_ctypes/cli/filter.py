@@ -47,6 +47,8 @@ _OPERATORS = {
     ">": GREATER,
     ">=": GREATER_OR_EQUAL,
 }
+#: What is said of a number, as of --arg.
+_TYPES = {"int": "int", "uint": "unsigned int", "long": "long", "ulong": "unsigned long"}
 _WORDS = {"&&": "and", "||": "or", "!": "not"}
 
 #: A result of the filter by the comparisons' results, bit i those of the i-th.
@@ -170,8 +172,10 @@ class _Parser:
             what = "here it ends, and a comparison is missing" if token.kind == "end" else (
                 "a comparison is missing before this")  # fmt: skip
             raise self._wrong(what, token)
-        path, _, with_str = token.text.partition(":")
-        place = self._follow(path, token)
+        path, _, form = token.text.partition(":")
+        with_str, place = form == "str", self._follow(path, token)
+        if form in _TYPES:
+            place = self._typed(place, _TYPES[form], token)
         mask = self._mask(place, token)
         operator = self._next
         if operator.text in _OPERATORS and operator.kind == "sign":
@@ -207,6 +211,16 @@ class _Parser:
             where = "" if error.start else f"{self._scope.label}: "
             start = token.start
             raise Mistake(f"{where}{error}", start + error.start, start + error.end) from error
+
+    def _typed(self, place: Place, name: str, token: Token) -> Place:
+        """It as a number of this type, where its own is not known."""
+        shapes = self._scope.shapes
+        kind = shapes.declare(name)
+        shape = shapes.shape(kind)
+        self._fetch(place, token)
+        if place.bits or shape.size > place.shape.size:
+            raise self._wrong(f"{self._type(place)} is no {name}", token)
+        return place._replace(shape=shape, type=kind)
 
     def _fetch(self, place: Place, token: Token) -> Fetch:
         if place.shape.kind not in (Kind.INT, Kind.ENUM, Kind.ENUM64, Kind.PTR):
@@ -254,7 +268,7 @@ class _Parser:
         return Comparison(fetch, _ALL if mask is None else mask, value & _ALL, number)
 
     def _match(
-        self, place: Place, token: Token, mask: int | None, operator: Token, with_str: str
+        self, place: Place, token: Token, mask: int | None, operator: Token, with_str: bool
     ) -> Comparison:
         string = self._take()
         number = _OPERATORS[operator.text]

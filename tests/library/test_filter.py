@@ -195,6 +195,37 @@ def test_an_argument_that_a_function_lacks_is_told_apart(kernel: Shapes) -> None
     assert not isinstance(caught.value, MissingArgument)
 
 
+@pytest.mark.parametrize(
+    ("text", "comparison"),
+    [
+        ("arg0:int < 0", Comparison(INT, ALL, 0, LESS + SIGNED)),
+        ("arg0:uint > 5", Comparison(Fetch(0, left=32, right=32), ALL, 5, GREATER)),
+        ("arg0:long < -1", Comparison(WORD._replace(is_signed=True), ALL, ALL, LESS + SIGNED)),
+        ("arg0:ulong & 4", Comparison(WORD, 4, 0, NOT_EQUAL)),
+        ("arg0:int == -1", Comparison(INT, ALL, ALL, EQUAL)),
+    ],
+)
+def test_what_a_register_holds(text: str, comparison: Comparison) -> None:
+    """Of a function without types, whose ints leave half of their register as it was."""
+    assert one(text, READ) == comparison
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("arg0:int == 0x100000000", "int has values from -2147483648 to 2147483647"),
+        ("arg0:uint == -1", "unsigned int has values from 0 to 4294967295"),
+        ('arg0:int == "x"', "int is no text"),
+        ("arg0:short == 1", "':' has no meaning here"),
+    ],
+)
+def test_what_a_register_cannot_hold(text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        compile_filter(text, READ, None)
+    with pytest.raises(UsageError, match="int is no long"):
+        compile_filter("dfd:long == 1", OPEN, None)
+
+
 def test_a_register_of_unknown_type_may_be_a_text() -> None:
     truth, comparisons, _patterns = compile_filter('arg1:str == "/etc/*"', READ, None)
     assert (truth, comparisons[0].fetch) == (0xAAAA, Fetch(1, text=1, offsets=(0,)))
