@@ -154,7 +154,7 @@ class OtlpSender(Formatter):
             self._told_trouble = True
             self._console.warning(
                 f"{self._url} does not take the events: {escape(trouble)}. They wait; when too "
-                "many do, the kernel's buffers fill, and losses are counted."
+                "many do, no more are read: a live trace counts what is lost then."
             )
         elif self._told_trouble and not trouble:
             self._told_trouble = False
