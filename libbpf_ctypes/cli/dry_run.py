@@ -34,7 +34,9 @@ def print_plan(calls: Calls, options: Options, output: Output) -> int:
 def _lines(calls: Calls, options: Options) -> list[str]:
     plan = calls.plan
     count = len(calls.functions)
-    lines = [f"Would attach to {count} function{'s' * (count > 1)} by {plan.method}:"]
+    what = f"{count} {calls.noun}{'s' * (count > 1)}"
+    by = "" if calls.noun == plan.method else f" by {plan.method}"
+    lines = [f"Would attach to {what}{by}:"]
     for function, traced, how in zip(calls.functions, calls.traced, costs(plan)):
         shown = ", ".join(_argument(argument) for argument in traced.arguments)
         lines.append(f"  {_name(function)}({shown}): {how}")

@@ -244,13 +244,20 @@ class ElfSymbols:
         address = self.address_of(offset)
         if address is None:
             return None
-        found = [each for table in self._complete() if (each := table.at(address))]
-        return min(found, key=lambda each: each[1], default=None)
+        found = []
+        for table in self._complete():
+            with contextlib.suppress(*_DAMAGE):  # the names are read only now
+                found.append(table.at(address))
+        return min(filter(None, found), key=lambda each: each[1], default=None)
 
     def functions(self, *, own: bool = False) -> Iterator[ElfFunction]:
         """All functions, by their addresses; one of several names comes by each of them.
 
         Args: own: only those that the file itself names.
+        Raises: BpfError: it is damaged.
         """
-        for table in self._tables if own else self._complete():
-            yield from table.functions()
+        try:
+            for table in self._tables if own else self._complete():
+                yield from table.functions()
+        except _DAMAGE as error:
+            raise self._error(f"it is damaged: {error}") from None

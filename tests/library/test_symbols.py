@@ -249,10 +249,32 @@ def test_damaged_files_are_refused_or_read(built: Path, data: st.DataObject) -> 
         symbols = ElfSymbols.open(path)
     except BpfError:
         return
-    for offset in (0, 0x1100, 0x2000, 1 << 63):
+    for offset in (0, *range(0x1000, 0x1200, 16), 0x2000, 1 << 63):
         found = symbols.at(offset)
         assert found is None or isinstance(found[0], str)
+    with contextlib.suppress(BpfError):
+        assert all(isinstance(each.name, str) for each in symbols.functions())
+        symbols.has_section(".go.buildinfo")
     symbols.close()
+
+
+def test_names_that_lie_nowhere(built: Path, tmp_path: Path) -> None:
+    """The tables are read when the file is opened, the names later."""
+    content = bytearray(built.read_bytes())
+    headers, size, count = (
+        int.from_bytes(content[40:48], sys.byteorder),
+        int.from_bytes(content[58:60], sys.byteorder),
+        int.from_bytes(content[60:62], sys.byteorder),
+    )
+    for at in range(headers, headers + size * count, size):
+        if content[at + 4] == 3:  # SHT_STRTAB
+            content[at + 24 : at + 32] = b"\xff" * 8
+    path = tmp_path / "nowhere.so"
+    path.write_bytes(content)
+    with symbols_of(path) as symbols:
+        assert all(symbols.at(offset) is None for offset in range(0x1000, 0x1200, 4))
+        with pytest.raises(BpfError, match="it is damaged"):
+            list(symbols.functions())
 
 
 class Running(NamedTuple):

@@ -161,5 +161,5 @@ def test_what_would_be_attached() -> None:
     command = [*EBPF_TOOL, "tracepoint", "sched:sched_process_exec", "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, second, *_rest = done.stdout.splitlines()
-    assert first == "Would attach to 1 function by tracepoint:"
+    assert first == "Would attach to 1 tracepoint:"
     assert second.startswith("  sched:sched_process_exec(char[] filename, pid_t pid, pid_t old_pid")
