@@ -58,7 +58,7 @@ def _print(reader: RecordingReader, chosen: int) -> None:
     header, clock = reader.header, WallClock()
     clock.set(*header.clock)
     fields = ("time", "pid", "comm", "function", "args") if chosen % 3 == 1 else ()
-    form = ("lines", "lines", "json", "lines", "lines", "folded")[chosen % 6]
+    form = ("lines", "chrome-trace", "json", "lines", "lines", "folded")[chosen % 6]
     options = LineOptions((), True, "wall", chosen % 2 == 1, fields, format=form)
     stacks = RecordedStacks()
     argument = recorded_argument(header.argument, raw=options.raw_args)
