@@ -55,7 +55,11 @@ def main() -> int:
         return 2
     directory = Path(sys.argv[2])
     file = Path(sys.argv[3]) if len(sys.argv) == 4 else Path(__file__).parent / "question.sql"
-    columns, rows = engines[sys.argv[1]](directory, file.read_text(encoding="utf-8"))
+    try:
+        columns, rows = engines[sys.argv[1]](directory, file.read_text(encoding="utf-8"))
+    except Exception as error:  # the file's, or the engine's own
+        print(f"ask.py: {error}", file=sys.stderr)
+        return 1
     print(*columns, sep="\t")
     for row in rows:
         print(*row, sep="\t")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from ..conftest import lacking, need
 from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, START, answer, partition, record
 
@@ -102,6 +104,20 @@ def test_duckdb_answers_with_times(fleet: Path, python: str, tmp_path: Path) -> 
     assert {row[0]: int(row[1]) for row in answer(done.stdout)[1:]} == {
         host.name: START // 1000 for host in HOSTS
     }, done.stderr
+
+
+@pytest.mark.parametrize("query", ["SELECT nothing FROM calls", None])
+def test_what_cannot_be_asked_is_told(
+    query: str | None, fleet: Path, python: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "query.sql"
+    if query is not None:
+        file.write_text(query, encoding="utf-8")
+    command = [python, str(EXAMPLE / "ask.py"), "duckdb", str(fleet), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("ask.py: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_by_their_own_clocks_the_answer_would_be_wrong(
