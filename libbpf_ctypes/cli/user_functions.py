@@ -156,7 +156,11 @@ def find_user_functions(
                 functions = _functions(word, binary, all_of=all_of)
                 if returns:
                     check_returns(text, binary.symbols, (each.symbol for each in functions))
+                    left_out = [each.symbol for each in functions if not can_return(each.symbol)]
                     functions = [each for each in functions if can_return(each.symbol)]
+                    if left_out:
+                        _logger.warning("%s: %s left out: a probe of its return would break the "
+                                        "program.", text, ", ".join(left_out))  # fmt: skip
                 for each in functions:
                     found.setdefault((status.st_dev, status.st_ino, each.offset), each)
     return list(found.values())

@@ -204,7 +204,9 @@ def test_a_place_without_a_name(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert "no name tells whether an instruction begins there" in caplog.text
 
 
-def test_what_a_probe_of_its_return_would_break(work: Path, tmp_path: Path) -> None:
+def test_what_a_probe_of_its_return_would_break(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     program = build(tmp_path, *PROGRAM)
     words = [f"{program}:_start", f"{program}:{nm(program)['_start']:#x}", "libc:_setjmp",
              "libc:swapcontext"]  # fmt: skip
@@ -214,6 +216,7 @@ def test_what_a_probe_of_its_return_would_break(work: Path, tmp_path: Path) -> N
             find_user_functions([word], returns=True)
     every = {each.symbol for each in find_user_functions([f"{program}:*"], returns=True)}
     assert {each.symbol for each in find(f"{program}:*")} - every == {"_start"}
+    assert "_start left out: a probe of its return would break the program" in caplog.text
 
 
 def test_a_program_of_go(tmp_path: Path) -> None:
