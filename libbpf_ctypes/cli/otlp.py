@@ -158,7 +158,7 @@ class OtlpSender(Formatter):
             )
         elif self._told_trouble and not trouble:
             self._told_trouble = False
-            self._console.warning(f"{self._url} takes the events again")
+            self._console.warning(f"{self._url} answers again")
         if sender.refused and not self._told_refusal:
             self._told_refusal = True
             self._console.error(

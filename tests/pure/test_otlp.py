@@ -198,7 +198,7 @@ def test_a_collector_that_goes_away_and_comes_back_misses_nothing(told: Told) ->
     assert [event["ebpf_tool.timestamp_ns"] for event in collector.events()] == [1]
     assert times == [2, 3]
     assert not formatter.failed
-    assert any("takes the events again" in text for text in told.texts)
+    assert any("answers again" in text for text in told.texts)
 
 
 def wait_until(condition: Any, formatter: Formatter) -> None:
