@@ -50,8 +50,8 @@ def read_aggregate(words: dict[str, Any], *, times: bool) -> Aggregate:
     if times and ARGUMENT in by.names:
         from .places import nearest
 
-        near = nearest(by.argument, list(KEYS))
-        raise UsageError(f"latency is not by arguments, as {by.argument!r}{near}; count is")
+        near = nearest(by.argument_name, list(KEYS))
+        raise UsageError(f"latency is not by arguments, as {by.argument_name!r}{near}; count is")
     plot = words["--plot"] or ""
     if words["--plot"] is not None and not plot.endswith(".svg"):
         raise UsageError(f"--plot draws an SVG: name the file as FILE.svg, not {plot!r}")
