@@ -52,7 +52,7 @@ def _kprobes() -> Check:
     if not Path("/sys/bus/event_source").exists():
         return Check("kernel", "kprobes", None, "/sys is not mounted", kernel.NO_SYS_HINT)
     if not kernel.has_kprobes():
-        detail = "this kernel has none (CONFIG_KPROBES)"
+        detail = "this kernel has none (CONFIG_KPROBES); uprobe and tracepoint need none"
         return Check("kernel", "kprobes", False, detail, kernel.VM_HINT)
     if number_in(_PROBES / "enabled") == 0:
         advice = f"'echo 1 > {_PROBES}/enabled'."
