@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import time
@@ -76,6 +78,28 @@ def starter() -> None:
     os.waitpid(child, 0)
 
 
+def archive() -> None:
+    """Has the reports to itself for a while."""
+    descriptor = os.open("/srv/lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    time.sleep(PAUSE)
+    os.close(descriptor)
+
+
+def report() -> None:
+    """Waits until it has the reports to itself."""
+    descriptor = os.open("/srv/lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.close(descriptor)
+
+
+def script() -> None:
+    """Reads what it may not read, and starts a program."""
+    with contextlib.suppress(PermissionError):
+        os.open("/etc/shadow", os.O_RDONLY)
+    starter()
+
+
 def nobody() -> None:
     """Becomes an ordinary user."""
     os.setgid(NOBODY)
@@ -97,7 +121,9 @@ SCENES: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
     "web": (container, web),
     "watchdog": (lambda: None, watchdog),
     "starter": (lambda: None, starter),
-    "script": (nobody, starter),
+    "script": (nobody, script),
+    "archive": (lambda: None, archive),
+    "report": (lambda: None, report),
 }
 
 

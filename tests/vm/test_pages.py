@@ -14,7 +14,7 @@ from .conftest import HERE, ROOT, Guest
 
 PAGES = sorted((ROOT / "docs" / "questions").glob("*.md"))
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
-_NUMBER = re.compile(r"0x[0-9a-f]+|\b[0-9]+\b|(?<=T)[0-9]+|[0-9]+(?=T)")
+_NUMBER = re.compile(r"0x[0-9a-f]+|\b[0-9]+(?:\.[0-9]+)?(?:[num]?s)?\b|(?<=T)[0-9]+|[0-9]+(?=T)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _answers: dict[str, dict[str, Any]] = {}
