@@ -14,6 +14,7 @@ from pathlib import Path
 from . import cast
 
 REPORTS = "/srv/reports"
+SECRET = "/srv/secret.key"
 PAUSE = 0.2
 NOBODY = 65534
 CONTAINER = "c0de" * 16
@@ -96,12 +97,14 @@ def report() -> None:
 def script() -> None:
     """Reads what it may not read, and starts a program."""
     with contextlib.suppress(PermissionError):
-        os.open("/etc/shadow", os.O_RDONLY)
+        os.close(os.open(SECRET, os.O_RDONLY))
     starter()
 
 
 def nobody() -> None:
     """Becomes an ordinary user."""
+    Path(SECRET).touch(0o600)
+    os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
 
