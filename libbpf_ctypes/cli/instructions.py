@@ -73,6 +73,8 @@ def _length(code: bytes, start: int) -> int:
         raise ValueError
     at += 1
     modrm = code[at] if opcode in _MODRM else 0
+    if opcode == 0x8F and modrm & 0x38:  # pop, or AMD's XOP, which is as good as gone
+        raise ValueError
     end = _operand(code, at) if opcode in _MODRM else at
     word = 2 if _OPERAND_SIZE in prefixes and not wide else 4
     if opcode in _BYTE:

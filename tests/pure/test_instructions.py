@@ -49,6 +49,7 @@ def test_an_instruction_of_x86_64_ends_where_it_does(code: str) -> None:
 def test_what_is_no_instruction_ends_it() -> None:
     assert list(beginnings(b"\x55\x06\xc3", "x86_64")) == [0, 1]
     assert list(beginnings(b"\x55\x48\x89", "x86_64")) == [0, 1]
+    assert list(beginnings(b"\x55\x8f\xe9\x78\xe1\xc2\xc3", "x86_64")) == [0, 1]  # XOP
     assert list(beginnings(bytes(12), "aarch64")) == [0, 4, 8]
 
 
