@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 import pytest
 
 from ..conftest import lacking, need
+from ..pure.helpers import run_tool
 from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, START, answer, partition, record
 
 try:
@@ -88,6 +91,17 @@ def test_a_host_without_a_name_has_a_partition(tmp_path: Path) -> None:
     ran = partition(tmp_path / "calls", tmp_path / "a.rec")
     assert ran.status == 0, ran.err
     assert list((tmp_path / "calls").glob("host=%28none%29/date=*/a.parquet"))
+
+
+def test_the_trace_of_the_readme_has_what_the_question_asks_for() -> None:
+    text = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ebpf-tool (.*) --record=", text, re.MULTILINE)
+    done = run_tool(*shlex.split(command), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    (function,) = (line for line in done.stdout.splitlines() if " = " in line)
+    asked = re.findall(r"arg_(\w+)", (EXAMPLE / "question.sql").read_text(encoding="utf-8"))
+    assert asked
+    assert [name for name in asked if not re.search(rf"\b{name}\b", function)] == []
 
 
 def test_duckdb_answers(fleet: Path, python: str) -> None:
