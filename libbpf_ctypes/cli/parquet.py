@@ -211,7 +211,9 @@ class ParquetWriter(Formatter):
         """The names of the event's arguments of which it is so; None where there is none."""
         index = event.function
         arguments = self._functions[index].arguments if index < len(self._functions) else ()
-        return [name for name, argument in by_name(arguments) if is_so(argument, event)] or None
+        if not any(is_so(argument, event) for argument in arguments):  # as with most
+            return None
+        return [name for name, argument in by_name(arguments) if is_so(argument, event)]
 
     def _arguments(
         self, events: list[CallEvent], functions: tuple[int, ...]
