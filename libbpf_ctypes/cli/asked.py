@@ -95,6 +95,22 @@ def _no_key(name: str, error: MissingArgument) -> UsageError:
     return UsageError(f"--by: {name!r} is none of {', '.join(KEYS)}{near}; {what}")
 
 
+def able_to_fail(functions: list[Any], arguments: list[Arguments], console: Console) -> list[int]:
+    """The places of the functions whose returns tell of errors, for --failed.
+
+    Raises: UsageError: there is none.
+    """
+    able = [place for place, each in enumerate(arguments) if each.failed]
+    if not able:
+        raise UsageError(f"--failed: {functions[0].label} returns nothing that tells of an error")
+    if len(able) < len(functions):
+        console.warning(
+            f"{len(functions) - len(able)} of {len(functions)} functions are not traced: they "
+            "return nothing that tells of an error."
+        )
+    return able
+
+
 def tell_left_out(functions: list[Function], made: list[Arguments], console: Console) -> None:
     """Says once what of --args finds no room in an event."""
     for function, arguments in zip(functions, made):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import BpfError
 from ..events import call_event_schema
-from .asked import all_arguments, all_filters, comm_pattern, find, tell_left_out
+from .asked import able_to_fail, all_arguments, all_filters, comm_pattern, find, tell_left_out
 from .attaching import attach
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
 from .origin import Traced
@@ -75,6 +75,11 @@ class Calls:
                 options.choice.filter, found, types, console
             )
             self._arguments = all_arguments(options, self.functions, types)
+            if options.failed:
+                able = able_to_fail(self.functions, self._arguments, console)
+                self.functions = [self.functions[place] for place in able]
+                self._filters = [self._filters[place] for place in able]
+                self._arguments = [self._arguments[place] for place in able]
             # A recording may be replayed with any fields.
             wants_ids = options.lines.format != "lines" or options.record is not None
             wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)

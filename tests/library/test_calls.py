@@ -33,6 +33,19 @@ def test_a_filter_that_no_function_has_arguments_for() -> None:
     assert caret.index("^") == text.index("cuont")
 
 
+def test_only_what_can_fail_is_traced_for_failures() -> None:
+    """Of what returns nothing, each return would be let through, or none."""
+    done = run_tool("kretprobe", "kfree", "vfs_read", "--failed", "--dry-run")
+    if "/proc/kallsyms" in done.stderr:
+        lacking("/proc/kallsyms cannot be read")
+    assert done.stdout.splitlines()[0].startswith("Would attach to 1 function by kretprobe")
+    assert "  vfs_read(ssize_t ret, " in done.stdout
+    assert "1 of 2 functions are not traced: they return nothing that tells of" in done.stderr
+    done = run_tool("kretprobe", "kfree", "--failed", "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--failed: kfree returns nothing that tells of an error" in done.stderr
+
+
 def test_the_plan_says_what_is_read_and_sent() -> None:
     lines, _ = dry_run("openat", "--args", "--comm", "cat", "-p", "1", "--sample", "1/10")
     assert "openat = __" in lines[1]
