@@ -27,6 +27,7 @@ struct {
 #define HANDLER_FRAME 168
 #else
 #define POPPED 0
+#define HANDLER_FRAME 0
 #endif
 
 static __always_inline int enter(void *ctx)
@@ -60,8 +61,11 @@ static __always_inline int enter(void *ctx)
 	return 0;
 }
 
-/* The call that returns, in the scratch's event, with its duration; whether it was kept. */
-static __noinline bool leave(void *ctx, struct scratch *scratch, __u64 now)
+/*
+ * The call that returns, in the scratch's event, with its duration; whether it was kept.
+ * frame: what may lie between its place on the stack and the one that the return sees.
+ */
+static __noinline bool leave(void *ctx, struct scratch *scratch, __u64 now, __u64 frame)
 {
 	struct call_event *event = &scratch->event, *kept;
 	struct span span = {
@@ -71,12 +75,10 @@ static __noinline bool leave(void *ctx, struct scratch *scratch, __u64 now)
 	};
 
 	kept = bpf_map_lookup_elem(&SPANS, &span);
-#ifdef HANDLER_FRAME
-	if (!kept) {
-		span.stack_pointer += HANDLER_FRAME;
+	if (!kept && frame) {
+		span.stack_pointer += frame;
 		kept = bpf_map_lookup_elem(&SPANS, &span);
 	}
-#endif
 	if (!kept)
 		return false;
 	bpf_probe_read_kernel(event, kept_size, kept);
@@ -121,7 +123,7 @@ static __always_inline enum outcome send_return(void *ctx, struct scratch *scrat
 	return send_event(ctx, event);
 }
 
-static __always_inline int returned(void *ctx)
+static __always_inline int returned(void *ctx, __u64 frame)
 {
 	__u64 timestamp_ns = bpf_ktime_get_ns();
 	enum outcome outcome = UNMATCHED;
@@ -132,7 +134,7 @@ static __always_inline int returned(void *ctx)
 	scratch = take_scratch();
 	if (!scratch)	/* it stays among those that have begun */
 		return 0;
-	if (leave(ctx, scratch, timestamp_ns)) {
+	if (leave(ctx, scratch, timestamp_ns, frame)) {
 		count(ENDED);
 		outcome = send_return(ctx, scratch);
 	}
@@ -156,11 +158,11 @@ int enter_kprobe_multi(void *ctx)
 SEC("?kprobe")
 int return_kprobe(void *ctx)
 {
-	return returned(ctx);
+	return returned(ctx, 0);
 }
 
 SEC("?kprobe.multi")
 int return_kprobe_multi(void *ctx)
 {
-	return returned(ctx);
+	return returned(ctx, HANDLER_FRAME);
 }

@@ -84,7 +84,7 @@ static __always_inline __u32 slot_of(__u64 duration_ns)
 	return slot < slots_used ? slot : slots_used - 1;
 }
 
-static __always_inline int time(void *ctx)
+static __always_inline int time(void *ctx, __u64 frame)
 {
 	__u64 timestamp_ns = bpf_ktime_get_ns();
 	enum outcome outcome = UNMATCHED;
@@ -95,7 +95,7 @@ static __always_inline int time(void *ctx)
 	scratch = take_scratch();
 	if (!scratch)	/* it stays among those that have begun */
 		return 0;
-	if (leave(ctx, scratch, timestamp_ns)) {
+	if (leave(ctx, scratch, timestamp_ns, frame)) {
 		__u64 duration_ns = scratch->event.duration_ns;
 		struct tally *tally;
 
@@ -166,13 +166,13 @@ static __always_inline int tally(void *ctx, enum place place)
 SEC("?kprobe")
 int time_kprobe(void *ctx)
 {
-	return time(ctx);
+	return time(ctx, 0);
 }
 
 SEC("?kprobe.multi")
 int time_kprobe_multi(void *ctx)
 {
-	return time(ctx);
+	return time(ctx, HANDLER_FRAME);
 }
 
 SEC("?kprobe")

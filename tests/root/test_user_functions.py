@@ -192,6 +192,37 @@ def test_each_return_has_its_own_call_under_recursion(caller: Caller) -> None:
     assert (summary["in_flight"], summary["unmatched"]) == (0, 0)
 
 
+#: deep(1) returns 100, and calls deep(0), which returns 7, 168 bytes below on the stack: so
+#: many lie between a call and its return where some kernels return through kprobe.multi.
+FRAMED = r"""
+#include <stdio.h>
+long deep(long n);
+__asm__(".text\n.type deep, @function\ndeep: test %rdi, %rdi\njz 1f\ndec %rdi\n"
+        "sub $160, %rsp\ncall deep\nadd $160, %rsp\nmov $100, %eax\nret\n"
+        "1: mov $7, %eax\nret\n.size deep, . - deep\n");
+int main(void)
+{
+    getchar();
+    deep(1);
+    puts("done");
+    fflush(stdout);
+    return getchar();
+}
+"""
+
+
+def test_a_return_of_a_call_that_was_left_out_is_not_its_callers(tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("its frame is of x86_64")
+    command = [need("gcc"), "-x", "c", "-", "-o", str(tmp_path / "framed")]
+    subprocess.run(command, input=FRAMED, encoding="ascii", check=True)
+    with running(str(tmp_path / "framed")) as process:
+        words = ("uretprobe", ":deep", "-p", str(process.pid), "--ret=int", "--arg=arg0:int")
+        events, summary = trace([process], *words, "--filter=arg0 == 1")
+    assert (values(events, "arg0"), values(events, "ret")) == ([1], [100])
+    assert (summary["filtered"], summary["in_flight"], summary["unmatched"]) == (1, 0, 1)
+
+
 def test_each_return_has_its_own_call_among_threads(caller: Caller) -> None:
     events, _summary = trace(
         [caller], "uretprobe", ":fails", "-p", str(caller.pid), "--ret=int", "--arg=arg0:int"
