@@ -163,6 +163,9 @@ class _Replay:
                 take_stacks(item.stacks, self._stacks)
                 self._has_stacks = True
                 continue
+            if isinstance(item, Clock):
+                self._clock.set(*item)
+                continue
             if formatter is None:
                 formatter, decode = self._begin()
             if isinstance(item, Samples):
@@ -174,8 +177,6 @@ class _Replay:
                 self._write(formatter.format(events))
                 while not self._signal and not formatter.wait(time.monotonic() + 1):
                     pass  # a collector that is away: Ctrl-C ends it
-            elif isinstance(item, Clock):
-                self._clock.set(*item)
             elif isinstance(item, Lost):
                 self._lost += item.events
                 formatter.lost(*item)

@@ -16,13 +16,17 @@ from .helpers import run_tool
 from .recordings import end_of
 
 
-def record(path: Path, functions: tuple[Traced, ...], samples: list[bytes]) -> None:
-    """Writes a recording of samples, each with one text."""
+def record(
+    path: Path, functions: tuple[Traced, ...], samples: list[bytes], clock: Clock | None = None
+) -> None:
+    """Writes a recording of samples, each with one text. Args: clock: set before the functions."""
     layout = call_event_schema(1).declaration
     header = make_header("calls", 0, None, Clock(OFFSET, 0), "call_event", layout)
     items = [(0, data) for data in samples]
     with path.open("wb") as file:
         writer = RecordingWriter(file.fileno(), header)
+        if clock is not None:
+            writer.set_clock(clock)
         writer.add_functions([function_record(function) for function in functions])
         writer.add_samples(items)
         writer.end(end_of([Samples(items)]))

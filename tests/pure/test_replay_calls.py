@@ -43,13 +43,15 @@ from libbpf_ctypes.cli.usage import UsageError
 from libbpf_ctypes.errors import BpfError
 from libbpf_ctypes.events import Counters, call_event_schema
 from libbpf_ctypes.recording import RecordingReader
-from libbpf_ctypes.recording_format import Functions, Samples
+from libbpf_ctypes.recording_format import Clock, Functions, Samples
 from libbpf_ctypes.recording_layout import layout_of
 
 from ..fuzz.fuzz_recording import fuzz_recording
 from .calls import NOTHING, OPENAT, READ, RETURNED, KnownStacks, sample
 from .json_schema import violations
 from .recordings import chunk, event, header, write
+from .replaying import record
+from .replaying import replay as replay_of
 from .test_json_lines import SCHEMA
 
 
@@ -509,3 +511,12 @@ def test_the_decoder_takes_any_order_of_fields() -> None:
     (made,) = decode([(0, SAMPLE)])
     assert made == call_event_schema(1).decode(SAMPLE)
     assert made.texts == ["x"]
+
+
+def test_a_clock_before_the_functions_is_a_clock(tmp_path: Path) -> None:
+    recording = tmp_path / "calls.rec"
+    opened = sample(b"cat", (0xFFFFFF9C, 3, 0), (b"/a",), timestamp_ns=10**9)
+    record(recording, (OPENAT,), [opened], Clock(0, 3600))
+    printed, _told = replay_of(recording, "--time=wall")
+    assert 'filename="/a"' in printed
+    assert "timestamp=1970-01-01T01:00:01.000000+01:00" in printed
