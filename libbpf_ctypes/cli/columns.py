@@ -128,7 +128,8 @@ class Columns(Formatter):
         if name == "time":
             return _TIME_WIDTHS[self._options.time]
         if name == "function":
-            longest = (width_of(escape(function.label)) for function in self._functions)
+            functions = self._functions
+            longest = (width_of(label_of(functions, index)) for index in range(len(functions)))
             return max(len(name), min(max(longest, default=0), _WIDEST))
         if name in WIDTHS:
             return max(WIDTHS[name], len(name))

@@ -123,7 +123,7 @@ class CallLines(Formatter):
         self._timestamp = time_format(options.time, clock)
         self._arguments = Arguments(functions, raw=options.raw_args, took=True)
         self._frames = None if stacks is None else Frames(stacks)
-        longest = max((len(escape(function.label)) for function in functions), default=0)
+        longest = max((len(label_of(functions, i)) for i in range(len(functions))), default=0)
         width = min(longest, _FUNCTION_WIDTH) + 1 if style.aligned else 0
 
         def label(index: int) -> str:
@@ -217,7 +217,10 @@ def time_format(time: str, clock: WallClock) -> Callable[[int], str]:
 
 def label_of(functions: tuple[Traced, ...], index: int) -> str:
     """The name of a function by its place in the trace; a damaged event may name none."""
-    return escape(functions[index].label) if index < len(functions) else f"function {index}"
+    if index >= len(functions):
+        return f"function {index}"
+    label = functions[index].label  # escaped when it was found, unless a recording is damaged
+    return label if label.isprintable() else escape(label)
 
 
 class Arguments(dict[int, "list[tuple[str, Show]]"]):

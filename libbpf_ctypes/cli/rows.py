@@ -81,7 +81,7 @@ class Labels:
                 cell, value = self._argument(group, name, notes)
             elif key in ("comm", "function"):
                 value = group.comm if key == "comm" else self._label(group.function)
-                cell = escape(value)
+                cell = escape(value) if key == "comm" else label_of(self._functions, group.function)
             else:
                 value = getattr(group, key)
                 cell = str(value)

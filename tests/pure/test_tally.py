@@ -258,3 +258,13 @@ def test_stacks_of_processes_that_are_called_the_same_are_one() -> None:
 def test_a_function_that_the_trace_does_not_have_is_called_by_its_number() -> None:
     (row,) = Labels(read_by("function", ()), (OPENAT,)).rows({group(9): Tally(1)})
     assert row.cells == ("function 9",)
+
+
+@pytest.mark.parametrize(
+    ("label", "cell"), [("a\\x09b:f", "a\\x09b:f"), ("a\tb:f", "a\\x09b:f"), ("é:f", "é:f")]
+)
+def test_the_name_of_a_function_is_escaped_once(label: str, cell: str) -> None:
+    """It was when the function was found, but not if a recording is damaged."""
+    functions = (OPENAT._replace(label=label),)
+    (row,) = Labels(read_by("function", ()), functions).rows({group(0): Tally(1)})
+    assert row.cells == (cell,)
