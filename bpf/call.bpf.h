@@ -437,11 +437,13 @@ static __always_inline __u64 return_address(void *ctx)
 
 /*
  * At a function's first instruction the frame pointer is still its caller's: that is left out
- * of the chain. Linux 6.12 finds some of them.
+ * of the chain. Newer kernels find some of them. Of recursion the next frame looks like the one
+ * that is left out: hidden says that the kernel did not find it.
  */
-static __always_inline long add_caller(void *ctx, struct stack *stack, long size, __u64 caller)
+static __always_inline long add_caller(void *ctx, struct stack *stack, long size, __u64 caller,
+				       bool hidden)
 {
-	if (stack->frames[1] == caller)
+	if (stack->frames[1] == caller && !hidden)
 		return size;
 	stack->frames[1] = caller;
 	size = bpf_get_stack(ctx, &stack->frames[2], sizeof(stack->frames) - 2 * sizeof(caller),
@@ -450,7 +452,8 @@ static __always_inline long add_caller(void *ctx, struct stack *stack, long size
 }
 
 /* Keeps the stack where it is not yet kept; its key, or 0. caller: see add_caller(), or 0. */
-static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 flags, __u64 caller)
+static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 flags, __u64 caller,
+				   bool hidden)
 {
 	struct stack *stack = &scratch->stack;
 	__u64 key = 0xcbf29ce484222325;		/* FNV-1a, by words */
@@ -461,7 +464,7 @@ static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 fla
 	if (size <= 0)	/* a kernel thread has no user stack */
 		return 0;
 	if (caller)
-		size = add_caller(ctx, stack, size, caller);
+		size = add_caller(ctx, stack, size, caller, hidden);
 	stack->count = size / sizeof(stack->frames[0]);
 	for (__u32 i = 0; i < STACK_FRAMES; i++) {
 		if (i >= stack->count)
@@ -522,13 +525,14 @@ static __always_inline void keep_stacks(void *ctx, struct scratch *scratch, enum
 	struct call_event *event = &scratch->event;
 	__u64 caller = 0;
 
-	event->kernel_stack = kernel_stacks ? keep_stack(ctx, scratch, 0, 0) : 0;
+	event->kernel_stack = kernel_stacks ? keep_stack(ctx, scratch, 0, 0, false) : 0;
 	event->user_stack = 0;
 	if (!user_stacks)
 		return;
 	if (place == FUNCTION && function->flags & FUNCTION_FIRST)
 		caller = return_address(ctx);
-	event->user_stack = keep_stack(ctx, scratch, BPF_F_USER_STACK, caller);
+	event->user_stack = keep_stack(ctx, scratch, BPF_F_USER_STACK, caller,
+				       function->flags & FUNCTION_HIDES);
 }
 
 /* Fills the rest of the event. */

@@ -83,6 +83,7 @@ struct comparison {
 
 #define FUNCTION_UNWRAP 1	/* the arguments lie in the pt_regs that the first one points to */
 #define FUNCTION_FIRST 2	/* of a program: the probe is at its first instruction */
+#define FUNCTION_HIDES 4	/* there the kernel does not find its caller */
 
 /* What is to be done at a function. */
 struct function {

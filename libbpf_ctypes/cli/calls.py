@@ -14,6 +14,7 @@ from .asked import able_to_fail, all_arguments, all_filters, comm_pattern, find,
 from .attaching import attach
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
 from .origin import Traced
+from .places import machine
 from .plan import plan
 from .process_ids import process_ids
 from .scope import KernelTypes
@@ -45,7 +46,7 @@ _PREEMPTED = 4
 #: bpf/call_event.h: enum chosen, and the counts of its arrays.
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
 _VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
-_UNWRAP, _FIRST = 1, 2
+_UNWRAP, _FIRST, _HIDES = 1, 2, 4
 
 #: Of more functions than that the types are looked up by an index.
 _MANY = 20
@@ -235,7 +236,7 @@ class Calls:
         """As struct function."""
         function, arguments = self.functions[place], self._arguments[place]
         fetches, chosen = arguments.fetches, self._filters[place]
-        flags = _UNWRAP if function.syscall else _FIRST if _is_first(function) else 0
+        flags = _UNWRAP if function.syscall else _at_first(function)
         head = struct.pack("=4I", flags, chosen.truth, arguments.failed, arguments.failed_shift)
         packed = [fetch.pack() for fetch in fetches] + [NO_FETCH] * (_VALUES - len(fetches))
         packed += [comparison.pack() for comparison in chosen.comparisons]
@@ -243,12 +244,20 @@ class Calls:
         return head + b"".join(packed)
 
 
-def _is_first(function: Any) -> bool:
-    """Whether the probe is at the first instruction of a program's function."""
-    if function.probe != "uprobe":
-        return False
+def _at_first(function: Any) -> int:
+    """What the program is told of a probe at the first instruction of a program's function."""
     # A place without a name may be anywhere in a function.
-    return not function.inside and not function.symbol.startswith("0x")
+    if function.probe != "uprobe" or function.inside or function.symbol.startswith("0x"):
+        return 0
+    return _FIRST | (_HIDES if hides_caller(function.code, machine()) else 0)
+
+
+def hides_caller(code: bytes, machine: str) -> bool:
+    """Whether the kernel's stack lacks the caller at this first instruction.
+
+    From Linux 6.12 on, and in some before, it looks whether that is push %rbp or endbr64.
+    """
+    return machine != "x86_64" or not code.startswith((b"\x55", b"\xf3\x0f\x1e\xfa"))
 
 
 def _reads(functions: Iterable[Sequence[Fetch]]) -> str:

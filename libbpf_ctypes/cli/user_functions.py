@@ -19,6 +19,8 @@ from .text import escape
 from .usage import UsageError
 from .user_safety import can_return, check_place, check_returns
 
+#: Bytes that tell a first instruction from others.
+_CODE = 4
 #: How many are listed where a name stands for more, or for none.
 _LISTED = 12
 _OFFSET = re.compile(r"0x[0-9a-fA-F]{1,16}|[0-9]{1,18}")
@@ -38,6 +40,7 @@ class UserFunction(NamedTuple):
         symbol: ``open64``; of a place without a name its address, ``0x1234``.
         label: what the user sees and types: ``libc:open64``, ``bash:main+0x10``.
         inside: bytes from the function's first instruction: there its arguments may be gone.
+        code: the first bytes of what is there.
     """
 
     path: str
@@ -45,6 +48,7 @@ class UserFunction(NamedTuple):
     symbol: str
     label: str
     inside: int
+    code: bytes
 
     @property
     def probe(self) -> str:
@@ -299,7 +303,9 @@ def _user_function(
     start = binary.offset_of(symbol.address) or 0  # there is one, or it was not taken
     if word.offset:
         check_place(word.text, binary.symbols, start, word.offset)
-    return UserFunction(binary.path, start + word.offset, plain, label, word.offset)
+    place = start + word.offset
+    code = binary.symbols.code(place, _CODE)
+    return UserFunction(binary.path, place, plain, label, word.offset, code)
 
 
 def _at_address(word: _Word, binary: _Binary) -> UserFunction:
@@ -317,7 +323,8 @@ def _at_address(word: _Word, binary: _Binary) -> UserFunction:
                         "the program breaks.", word.text)  # fmt: skip
     symbol = escape(name)
     label = f"{escape(binary.name)}:{symbol}" + (f"+{inside:#x}" if inside else "")
-    return UserFunction(binary.path, offset, symbol, label, inside)
+    code = binary.symbols.code(offset, _CODE)
+    return UserFunction(binary.path, offset, symbol, label, inside, code)
 
 
 def _which(word: _Word, symbols: list[ElfFunction], binary: _Binary) -> BpfError:

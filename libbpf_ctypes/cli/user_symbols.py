@@ -102,6 +102,10 @@ class _Process:
         found = self._mappings[place - 1] if place else None
         return found if found is not None and address < found.end else None
 
+    def has(self, address: int) -> bool:
+        """Whether it has code there."""
+        return self.mapping(address) is not None or self.jitted(address) is not None
+
     def jitted(self, address: int) -> tuple[str, int] | None:
         """The function of an address that its JIT names."""
         return None if self._perf_map is None else self._perf_map.at(address)
@@ -132,7 +136,9 @@ class UserSymbols:
         process = self._process(pid)
         process.refresh()
         self.refusal = process.refusal
-        if process.refusal:
+        if not process.refusal and addresses and not process.has(addresses[0]):
+            self.refusal = "it runs another program now"
+        if self.refusal:
             return None
         # A caller's address is that of the next instruction: its function may end before.
         return tuple(self._name(process, at, at - (n > 0)) for n, at in enumerate(addresses))
@@ -149,7 +155,8 @@ class UserSymbols:
         known = process.named.get((address, within))
         if known is not None:
             return known
-        mapping = process.mapping(within)
+        # What a probe of a return puts in an address's place lies at its mapping's beginning.
+        mapping = process.mapping(within) or process.mapping(address)
         label = "" if mapping is None else escape(mapping.label)
         found, place = None, 0
         if mapping is not None:

@@ -15,6 +15,7 @@ import pytest
 from libbpf_ctypes import BpfError, features, kernel
 from libbpf_ctypes.cli.attached import counts_missed
 from libbpf_ctypes.cli.attaching import attach
+from libbpf_ctypes.cli.calls import hides_caller
 from libbpf_ctypes.cli.costs import costs
 from libbpf_ctypes.cli.functions import Function
 from libbpf_ctypes.cli.plan import Plan, plan
@@ -236,8 +237,8 @@ def test_a_call_that_is_refused_leaves_no_return_attached() -> None:
 
 def test_functions_of_programs() -> None:
     places = [
-        UserFunction("/bin/a", 0x10, "f", "a:f", 0),
-        UserFunction("/bin/a", 0x20, "g", "a:g", 0),
+        UserFunction("/bin/a", 0x10, "f", "a:f", 0, b""),
+        UserFunction("/bin/a", 0x20, "g", "a:g", 0, b""),
     ]
     began = Program(**{"/bin/a+16": ENOTSUPP})
     obj, returned = with_returns(began)
@@ -367,3 +368,17 @@ def test_progress(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool) 
     told = [f"Attaching: {done} of 4 probes" for done in (2,)]
     assert err.getvalue() == ("".join(written) if terminal and not quiet else "")
     assert lines == ([] if terminal or quiet else told)
+
+
+@pytest.mark.parametrize(
+    ("code", "machine", "hides"),
+    [
+        ("554889e5", "x86_64", False),
+        ("f30f1efa", "x86_64", False),
+        ("31c0c390", "x86_64", True),
+        ("", "x86_64", True),
+        ("55000000", "aarch64", True),
+    ],
+)
+def test_whether_a_stack_lacks_the_caller(code: str, machine: str, hides: bool) -> None:
+    assert hides_caller(bytes.fromhex(code), machine) == hides

@@ -17,6 +17,7 @@ from libbpf_ctypes.cli import demangle, kernel_symbols
 from libbpf_ctypes.cli.kernel_symbols import KernelSymbols
 from libbpf_ctypes.cli.perf_map import PerfMap
 from libbpf_ctypes.cli.stacks import LiveStacks, RecordedStacks, function_of
+from libbpf_ctypes.cli.user_symbols import UserSymbols
 
 from ..conftest import lacking
 
@@ -145,6 +146,14 @@ def test_a_process_that_has_ended() -> None:
     assert stacks.user(2, GONE) == ("0x403000",)
     assert len(stacks.told) == 1
     assert f"process {GONE}" in stacks.told[0]
+
+
+def test_a_return_address_at_a_mappings_beginning() -> None:
+    """Where a call is not the instruction before it: that of a probed return, [uprobes]+0x0."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    start = next(int(line.partition("-")[0], 16) for line in maps if line.endswith("[vdso]"))
+    symbols = UserSymbols()
+    assert (symbols.names(os.getpid(), (start, start)) or ())[1] == "[vdso]+0x0"
 
 
 def test_what_is_no_address_ends_a_stack() -> None:

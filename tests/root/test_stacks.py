@@ -7,6 +7,7 @@ import platform
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,6 +176,52 @@ def test_the_frames_that_the_command_prints(program: Path) -> None:
     assert count == "1"
 
 
+@pytest.mark.parametrize("command", ["uprobe", "uretprobe"])
+@pytest.mark.parametrize("name", ["late", "early"])
+def test_each_call_of_a_recursion_is_a_frame(recursion: Path, command: str, name: str) -> None:
+    """Whether or not the kernel finds the caller at the function's first instruction."""
+    with running(recursion) as process:
+        words = [command, f"{recursion}:{name}", "-u", "-n", "24", "-p", str(process.pid)]
+        with running(sys.executable, COMMAND, *words, "--format", "folded", "-q") as tool:
+            while tool.poll() is None:
+                once(process)
+                time.sleep(0.01)
+            assert tool.stdout is not None
+            lines = tool.stdout.read().splitlines()
+    stacks = [line.rpartition(" ")[0].split(";") for line in lines]
+    found = sorted(stack[stack.index("main") :] for stack in stacks)
+    assert found == [["main", *[name] * depth] for depth in range(1, 7)]
+
+
+@pytest.fixture(scope="module")
+def recursion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two functions: one makes its frame when it calls, one as it begins."""
+    source = r"""
+#include <unistd.h>
+__attribute__((noipa)) int late(int n)
+{
+	int inner;
+	if (!n)
+		return 0;
+	inner = late(n - 1);
+	__asm__ volatile("" ::: "memory");
+	return inner + 1;
+}
+__attribute__((noipa, optimize("O0"))) int early(int n) { return n ? early(n - 1) + 1 : 0; }
+int main(void)
+{
+	char byte;
+	while (read(0, &byte, 1) == 1 && late(5) == 5 && early(5) == 5)
+		if (write(1, &byte, 1) != 1)
+			return 1;
+}
+"""
+    path = tmp_path_factory.mktemp("recursion") / "recursion"
+    command = [need("gcc"), "-O1", "-fno-omit-frame-pointer", "-x", "c", "-", "-o", str(path)]
+    subprocess.run(command, input=source, encoding="ascii", check=True)
+    return path
+
+
 def test_a_stack_that_comes_again_has_the_same_key(stacked: Stacked, program: Path) -> None:
     with running(program) as process:
         stacked.choose(process.pid)
@@ -198,6 +245,29 @@ def test_a_program_that_is_gone_when_its_stack_is_looked_at(
     assert all(int(frame, 16) for frame in frames)
     assert len(stacked.told) == 1
     assert f"process {event.pid}" in stacked.told[0]
+
+
+def test_a_process_that_became_another_program(tracefs: Path) -> None:
+    """Nothing is where its functions were."""
+    with loaded("call_tracepoint") as stacked:
+        script = f"import os; input(); os.execv({need('sleep')!r}, ['sleep', '60'])"
+        with running(sys.executable, "-c", script) as process:
+            stacked.choose(process.pid)
+            link = stacked.programs["call_tracepoint"].attach_tracepoint(
+                "syscalls", "sys_enter_execve"
+            )
+            event = stacked.event(link, lambda: becomes(process, "sleep"))
+            frames = stacked.stacks.user(event.user_stack, event.pid)
+    assert all(int(frame, 16) for frame in frames)
+    assert "it runs another program now" in stacked.told[0]
+
+
+def becomes(process: subprocess.Popen[str], name: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    while Path(f"/proc/{process.pid}/comm").read_text().strip() != name:
+        assert process.poll() is None
 
 
 def test_the_frames_of_the_kernel(tracefs: Path) -> None:
