@@ -32,6 +32,7 @@ const volatile __u32 values_used = CALL_VALUES;
 const volatile __u32 comparisons_used = FILTER_COMPARISONS;
 const volatile bool cookies = false;	/* more than one function */
 const volatile bool comm_chosen = false;
+const volatile bool comm_told = true;	/* not: of sums that do not ask for it */
 const volatile bool cgroup_chosen = false;
 const volatile bool own_ids = false;	/* ns_pid and ns_tid are wanted */
 const volatile bool kernel_stacks = false;
@@ -500,7 +501,8 @@ static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum p
 		return FILTERED;
 	if (cgroup_chosen && bpf_current_task_under_cgroup(&CGROUPS, 0) != 1)
 		return FILTERED;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (comm_told || comm_chosen)
+		bpf_get_current_comm(event->comm, sizeof(event->comm));
 	if (comm_chosen && !matches(event->comm, sizeof(event->comm), COMM_PATTERN))
 		return FILTERED;
 	event->function = key = cookies ? bpf_get_attach_cookie(ctx) : 0;

@@ -9,6 +9,11 @@
 const volatile __u32 kept_size = sizeof(struct call_event);	/* SPANS's value size */
 const volatile __u64 slower_ns = 0;	/* quicker returns are left out */
 const volatile bool failed_only = false;
+/*
+ * x86_64, from Linux 6.14 on: a kprobe.multi program may see at the return, in some releases,
+ * the stack pointer below the frame that return_to_handler() makes, a struct pt_regs.
+ */
+const volatile __u64 handler_frame = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -20,14 +25,8 @@ struct {
 #if defined(__TARGET_ARCH_x86)
 /* The return popped its address from the stack. */
 #define POPPED 8
-/*
- * From Linux 6.14 on a kprobe.multi program sees at the return, for some releases, the stack
- * pointer below the frame that return_to_handler() makes: a struct pt_regs.
- */
-#define HANDLER_FRAME 168
 #else
 #define POPPED 0
-#define HANDLER_FRAME 0
 #endif
 
 static __always_inline int enter(void *ctx)
@@ -164,5 +163,5 @@ int return_kprobe(void *ctx)
 SEC("?kprobe.multi")
 int return_kprobe_multi(void *ctx)
 {
-	return returned(ctx, HANDLER_FRAME);
+	return returned(ctx, handler_frame);
 }

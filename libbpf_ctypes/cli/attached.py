@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from .kernel_version import is_since
 
 if TYPE_CHECKING:
     from ..link import Link
@@ -22,11 +22,7 @@ _CLOSERS = 8
 
 def counts_missed() -> bool:
     """Whether this kernel tells which calls its probes missed."""
-    running, since = (
-        [int(part) for part in re.findall(r"\d+", version)[:2]]
-        for version in (os.uname().release, MISSED_SINCE)
-    )
-    return running >= since
+    return is_since(MISSED_SINCE)
 
 
 class Attached:

@@ -13,6 +13,7 @@ from ..events import call_event_schema
 from .asked import able_to_fail, all_arguments, all_filters, comm_pattern, find, tell_left_out
 from .attaching import attach
 from .fetches import NO_COMPARISON, NO_FETCH, Fetch
+from .kernel_version import is_since
 from .origin import Traced
 from .places import machine
 from .plan import plan
@@ -42,6 +43,9 @@ _PROGRAMS = {
 _IN_FLIGHT, _STACKS = 16384, 8192
 #: Of tasks that preempt each other so many may run the program on a CPU: SCRATCHES.
 _PREEMPTED = 4
+
+#: bpf/return.bpf.h: what may lie below the return's place on the stack, and since when.
+_HANDLER_FRAME, _HANDLER_SINCE = (168 if os.uname().machine == "x86_64" else 0), "6.14"
 
 #: bpf/call_event.h: enum chosen, and the counts of its arrays.
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
@@ -124,6 +128,7 @@ class Calls:
             "preemptible": options.kind == "uprobe",
             "slower_ns": options.slower_ns,
             "failed_only": options.failed,
+            "handler_frame": _HANDLER_FRAME if is_since(_HANDLER_SINCE) else 0,
             "kept_size": self.kept_size,
             "own_ids": bool(self.ids.offsets),
             "pid_namespace": self.ids.namespace if self.ids.offsets else 0,

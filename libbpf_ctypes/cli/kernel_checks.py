@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -15,6 +14,7 @@ from ..errors import BpfError
 from .attached import MISSED_SINCE, counts_missed
 from .cgroup import cgroup_root
 from .checks import Check, advice_for, number_in, why_unknown
+from .kernel_version import is_since
 
 _PROBES = Path("/sys/kernel/debug/kprobes")
 _KALLSYMS = Path("/proc/kallsyms")
@@ -69,15 +69,11 @@ def _feature(
         return Check("kernel", name, None, why_unknown(error), advice_for(error))
     if there:
         return Check("kernel", name, True, uses[0])
-    if option and _version(os.uname().release) >= _version(since):
+    if option and is_since(since):
         advice = f"It takes a kernel that is built with {option}: this one is not."
     else:
         advice = f"It takes Linux {since} or newer."
     return Check("kernel", name, False, uses[1], advice)
-
-
-def _version(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)[:2]]
 
 
 def _btf() -> Check:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._ffi import lib
-from .by import CPU, FUNCTION, PID, TID
+from .by import COMM, CPU, FUNCTION, PID, TID
 from .histogram import SLOTS
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def prepare_groups(
     groups.key_size = _GROUP.size + (_TEXT_SIZE if with_text else 0)
     groups.value_size = _COUNT.size if scale is None else _TALLY.size
     variables["group_by"].value = by.bits
+    variables["comm_told"].value = bool(by.bits & COMM)
     if scale is not None:
         variables["linear_min"].value = scale.minimum
         variables["linear_step"].value = scale.step

@@ -117,6 +117,7 @@ ORDER = [
     "cli.tracepoints",
     "cli.plan",
     "cli.progress",
+    "cli.kernel_version",
     "cli.attached",
     "cli.attaching",
     "cli.costs",
