@@ -66,12 +66,18 @@ class _Trace:
             if self._output is None:
                 self._output = open_output(self._options)
             with self._open_buffer(obj.maps[EVENTS], calls) as buffer:
+                stacks = None if calls is None else calls.stacks(obj)
+                if stacks is not None:
+                    closing.callback(stacks.close)
+                if not self._options.lines.is_text:  # first tell what it lacks
+                    self._start_reading(buffer, self._output, calls, stacks)
                 with probing.attached(obj, calls) as attached:
                     started, end = probing.begin(obj, attached, calls)
-                    stacks = None if calls is None else calls.stacks(obj)
-                    if stacks is not None:
-                        closing.callback(stacks.close)
-                    events = self._start_reading(buffer, self._output, calls, stacks)
+                    # What reads events takes a while to import: the probe is there already,
+                    # and the buffers keep what comes meanwhile.
+                    events = self._events or self._start_reading(
+                        buffer, self._output, calls, stacks
+                    )
                     events.listen(started / 1e9, end / 1e9)
                     traced = probing.finish(obj, attached, started, end)
                 return events.end(obj.maps[COUNTERS], traced, attached.missed())
@@ -87,8 +93,6 @@ class _Trace:
         calls: Calls | None,
         stacks: Stacks | None,
     ) -> Events:
-        # What reads events takes a while to import: the probe is there already, and the
-        # buffers keep what comes meanwhile.
         from .reading import Events
 
         self._events = Events(self._options, calls, buffer, output, self._console, stacks)
