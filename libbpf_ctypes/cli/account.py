@@ -111,7 +111,7 @@ def tell(account: Account, function: str, console: Console) -> bool:
     )
     before = begun_before(counters)
     if before:
-        console.info(f"{before} more calls returned that had begun before the trace")
+        console.info(f"{before} more returned whose calls had begun before the trace")
     seconds = account.duration_ns / 1e9
     rate = account.shown / seconds if seconds else 0.0
     if account.beyond:

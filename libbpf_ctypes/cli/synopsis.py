@@ -112,8 +112,8 @@ def options(doc: str, command: str = "") -> tuple[Option, ...]:
     for header, group in groups(doc):
         of_group = "[options]" in usage and header != "Other options" and _is_for(header, command)
         for option in group:
-            mine = (of_group and _is_for(option.whom, command)) or named & set(option.names)
-            if mine or not command:
+            mine = of_group or named & set(option.names)
+            if not command or (mine and _is_for(option.whom, command)):
                 found.append(option)
     return tuple(found)
 

@@ -104,7 +104,7 @@ def test_folded_stacks_are_by_process_unless_asked_otherwise() -> None:
         ("latency f --linear 0:1s:1ms", "that is 1000 steps"),
         ("latency f --by dfd", "latency is not by arguments, as 'dfd'; count is"),
         ("latency f --by fucntion", r"as 'fucntion' \(did you mean function\?\)"),
-        ("latency f --arg dfd", "latency is not by arguments"),
+        ("latency f --arg dfd", "takes no option --arg"),
         ("latency f --plot f.png", "name the file as FILE.svg"),
         ("latency f --plot x.svg -o ./x.svg", "name the same file"),
         ("latency f --format folded", "takes no option --format"),

@@ -77,7 +77,7 @@ complete -c ebpf-tool -n '__fish_seen_subcommand_from replay' -k -a '(__fish_com
 complete -c ebpf-tool -n '__fish_seen_subcommand_from schema' -k -a '(__fish_complete_suffix .o)'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from skeleton' -k -a '(__fish_complete_suffix .o)'
 complete -c ebpf-tool -s d -l duration -n '__fish_seen_subcommand_from kprobe kretprobe uprobe uretprobe tracepoint latency count' -x -d 'how long to trace; 0: until Ctrl-C'
-complete -c ebpf-tool -l arg -n '__fish_seen_subcommand_from kprobe kretprobe uprobe uretprobe tracepoint latency count' -x -d 'an argument, or what is behind it: name:str, how.flags'
+complete -c ebpf-tool -l arg -n '__fish_seen_subcommand_from kprobe kretprobe uprobe uretprobe tracepoint count' -x -d 'an argument, or what is behind it: name:str, how.flags'
 complete -c ebpf-tool -l all -n '__fish_seen_subcommand_from kprobe kretprobe uprobe uretprobe latency count' -d 'all functions of the name, and the compiler\'s variants of it'
 complete -c ebpf-tool -l address -n '__fish_seen_subcommand_from kprobe kretprobe latency count' -x -d 'that one of several functions of the name'
 complete -c ebpf-tool -l dry-run -n '__fish_seen_subcommand_from kprobe kretprobe uprobe uretprobe tracepoint latency count' -d 'print what would be attached, how and at what cost'
