@@ -40,7 +40,7 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
 def hanging() -> Iterator[subprocess.Popen[bytes]]:
     """A machine whose command does not end in time."""
     missing = "no-such-command-here || echo $?; exec sleep 1000"
-    command = [VM, "--timeout", "100", "sh", "-c", missing]
+    command = [VM, "--timeout", "200", "sh", "-c", missing]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -125,7 +125,7 @@ def test_time_out_and_missing_command(hanging: subprocess.Popen[bytes]) -> None:
     out, err = hanging.communicate()
     assert hanging.returncode == 124
     assert out == b"127\n"
-    assert b"did not end within 100 s" in err
+    assert b"did not end within 200 s" in err
 
 
 def test_time_out_before_the_command_begins() -> None:
