@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -221,12 +222,14 @@ def _bpftrace_total(scratch: Path) -> dict[str, Any]:
 
 
 def _libc_of(pid: int) -> str:
-    """The libc that a process has loaded."""
-    maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
-    found = re.search(r"/\S*/libc\.so\.6$", maps, re.MULTILINE)
-    if found is None:
-        raise FailedError("the producer has no libc.so.6")
-    return found[0]
+    """The libc of a process that has just begun, and may not have loaded it yet."""
+    maps = Path(f"/proc/{pid}/maps")
+    for _ in range(100):
+        found = re.search(r"/\S*/libc\.so\.6$", maps.read_text(encoding="utf-8"), re.MULTILINE)
+        if found is not None:
+            return found[0]
+        time.sleep(0.01)
+    raise FailedError("the producer has no libc.so.6")
 
 
 def _opensnoop_counts(scratch: Path) -> dict[str, Any]:
