@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Callable
 from ..errors import BpfError
 from .account import read_counters, total
 from .console import Console
-from .json_lines import JsonLines, error_record
+from .json_lines import JsonLines
 from .origin import here
 from .output import Output, OutputClosedError
 from .probing import Probing
 from .report import JsonReport, Report, Section
 from .rows import Labels, Row
-from .session import open_output
+from .session import open_output, tell_failure
 from .style import style_of
 from .sums import Sums, exit_status, tell
 from .tally import prepare_groups, read_tallies, since
@@ -246,14 +246,8 @@ class _Run:
         return 1
 
     def tell_failure(self, error: BpfError) -> None:
-        """Tells of what ended it; under --json among the objects, too."""
-        self._console.end_status()
-        if self._options.lines.json and self._console.also is None:
-            with contextlib.suppress(BpfError, OutputClosedError):
-                output = self._output or open_output(self._options)
-                output.add(error_record(error))
-                output.flush(time.monotonic() + 1, force=True)
-        self._console.failure(error)
+        """Tells of what ended it."""
+        tell_failure(error, self._options, self._console, self._output)
         if self._output is not None:
             with contextlib.suppress(BpfError, OutputClosedError):
                 self._output.flush(time.monotonic() + 1, force=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BpfError
 from ..paths import KPROBE_OBJECT
 from .options import read_cpus
-from .output import Output, open_file
+from .output import Output, OutputClosedError, open_file
 from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..object import BpfObject
+    from .console import Console
     from .options import Choice, Options
 
 
@@ -49,6 +52,21 @@ def open_output(options: Options) -> Output:
         hint = "Leave it open, or write to a file with -o."
         raise BpfError("write the output", None, "stdout is closed", hint=hint)
     return Output(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+
+def tell_failure(
+    error: BpfError, options: Options, console: Console, output: Output | None
+) -> None:
+    """Tells of what ended a trace; under --json among the objects, too."""
+    console.end_status()
+    if options.lines.json and console.also is None:
+        from .json_lines import error_record
+
+        with contextlib.suppress(BpfError, OutputClosedError):
+            output = output or open_output(options)
+            output.add(error_record(error))
+            output.flush(time.monotonic() + 1, force=True)
+    console.failure(error)
 
 
 def check_choice(choice: Choice) -> None:

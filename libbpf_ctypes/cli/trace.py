@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 from .. import kernel
@@ -13,7 +12,7 @@ from ..perf_buffer import PerfBuffer, pages_for
 from .console import Console
 from .options import Options, read_options
 from .probing import COUNTERS, EVENTS, NotByNameError, Probing
-from .session import open_output
+from .session import open_output, tell_failure
 
 if TYPE_CHECKING:
     from .calls import Calls
@@ -113,16 +112,8 @@ class _Trace:
         return PerfBuffer(events, on_lost=on_lost, pages=pages, with_cpu=True)
 
     def tell_failure(self, error: BpfError) -> None:
-        """Tells of what ended the trace; under --json among the objects, too."""
-        self._console.end_status()
-        if self._options.lines.json and self._console.also is None:
-            from .json_lines import error_record
-
-            with contextlib.suppress(BpfError):
-                output = self._output or open_output(self._options)
-                output.add(error_record(error))
-                output.flush(time.monotonic() + 1, force=True)
-        self._console.failure(error)
+        """Tells of what ended the trace."""
+        tell_failure(error, self._options, self._console, self._output)
         if self._events is not None:
             with contextlib.suppress(BpfError):  # the first is told
                 self._events.fail()

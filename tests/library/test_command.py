@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from libbpf_ctypes import kernel
 
 from ..conftest import Compile
-from ..pure.helpers import PACKAGE, run_tool
+from ..pure.helpers import PACKAGE, ROOT, run_tool
 from .bad_objects import BAD
 
 
@@ -24,6 +26,18 @@ def refused(*words: str | Path) -> str:
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
     return done.stderr.strip()
+
+
+@pytest.mark.parametrize("words", [["uprobe", "libc:no_such"], ["count", "uprobe:libc:no_such"]])
+def test_an_error_is_told_though_nobody_reads_the_objects(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "bin" / "ebpf-tool"), *words, "--json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("[ERROR] find libc:no_such: ")
 
 
 @pytest.mark.parametrize("what", BAD)
