@@ -17,7 +17,7 @@ import pytest
 from libbpf_ctypes.cli.histogram import read_scale
 
 from ..conftest import lacking, need
-from .tool import ROOT
+from .tool import ROOT, await_listening
 
 #: Does what its lines of input say, each by a thread, and tells of each call of nap() between
 #: which two times it took, as it was measured inside and outside of it.
@@ -186,11 +186,7 @@ class Tool:
         command += ["-p", str(running.process.pid)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if "Listening" in line:
-                return
-        raise AssertionError(f"it ended with status {self.process.wait()} before it listened")
+        await_listening(self.process)
 
     def end(self, status: int = 0) -> str:
         """Ctrl-C, and all that it printed."""

@@ -17,7 +17,7 @@ import pytest
 
 from libbpf_ctypes.cli.tracepoints import find_tracepoints
 
-from .tool import ROOT
+from .tool import ROOT, await_listening
 
 EBPF_TOOL = [sys.executable, str(ROOT / "bin" / "ebpf-tool")]
 pytestmark = pytest.mark.usefixtures("tracefs")
@@ -49,14 +49,7 @@ def trace(*words: str, process: Shell | None = None) -> tuple[list[dict[str, Any
     with process or shell() as caller, subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True
     ) as tool:  # fmt: skip
-        assert tool.stderr
-        told = ""
-        for line in tool.stderr:
-            told += line
-            if "Listening" in line:
-                break
-        else:
-            raise AssertionError(told)
+        told = await_listening(tool)
         caller.communicate(b"\n")
         tool.send_signal(signal.SIGINT)
         out, err = tool.communicate(timeout=30)
@@ -139,8 +132,7 @@ def test_elements_of_arrays() -> None:
          "-p", str(os.getpid()), "--filter=args[1] == 4242", "--arg=args[1]", "--arg=id"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as tool:  # fmt: skip
-        assert tool.stderr
-        assert any("Listening" in line for line in tool.stderr)
+        await_listening(tool)
         number(39, 0, 4242)  # any call will do: this one takes no arguments
         out, _err = tool.communicate(timeout=30)
     (event,) = (json.loads(line) for line in out.splitlines() if '"event"' in line)

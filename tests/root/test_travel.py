@@ -14,7 +14,7 @@ import pytest
 
 from ..conftest import lacking
 from ..pure import trace_events
-from .tool import ROOT
+from .tool import ROOT, await_listening
 
 #: A recursive function, traced at each of its levels, in two threads.
 _DEPTH, _ROUNDS = 4, 5
@@ -71,9 +71,7 @@ def traced(program: Path, *options: str, kill: bool = False) -> None:
         tool = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
         assert process.stdin is not None
         assert tool.stderr is not None
-        for line in tool.stderr:
-            if "Listening" in line:
-                break
+        await_listening(tool)
         process.stdin.write(b"\n")
         process.stdin.flush()
         if kill:

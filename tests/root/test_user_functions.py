@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ..conftest import need
-from .tool import ROOT
+from .tool import ROOT, await_listening
 
 EBPF_TOOL = [sys.executable, str(ROOT / "bin" / "ebpf-tool")]
 
@@ -117,14 +117,7 @@ def trace(processes: list[Caller], *words: str) -> tuple[list[dict[str, Any]], d
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as tool:
-        assert tool.stderr
-        told = ""
-        for line in tool.stderr:
-            told += line
-            if "Listening" in line:
-                break
-        else:
-            raise AssertionError(told)
+        told = await_listening(tool)
         for process in processes:
             run_calls(process)
         tool.send_signal(signal.SIGINT)

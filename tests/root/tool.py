@@ -21,11 +21,19 @@ def start(*arguments: str, stdout: int | IO[str] = subprocess.PIPE) -> Tool:
     """Starts the tool and returns once it listens."""
     command = [*TOOL, "open64", *arguments]
     process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    await_listening(process)
+    return process
+
+
+def await_listening(process: Tool) -> str:
+    """Waits until it listens; what it told until then."""
+    told = ""
     assert process.stderr is not None
     for line in process.stderr:
+        told += line
         if "Listening" in line:
-            return process
-    raise AssertionError(f"it ended with status {process.wait()} before it listened")
+            return told
+    raise AssertionError(f"it ended with status {process.wait()} before it listened: {told}")
 
 
 def rest(process: Tool) -> tuple[str, str]:
