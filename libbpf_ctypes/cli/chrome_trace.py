@@ -18,6 +18,7 @@ from .columns import PREFIX
 from .formats import BOOLEAN, ShownArgument, is_cut, is_readable, text_of
 from .json_lines import JsonLines, by_name
 from .lines import Formatter, label_of
+from .origin import traced_at
 from .text import Memo, WallClock, escape
 
 if TYPE_CHECKING:
@@ -175,23 +176,21 @@ class ChromeTrace(Formatter):
 
     def _event(self, event: CallEvent, pid: int, tid: int) -> str:
         index, ns = event.function, event.timestamp_ns
-        known = index < len(self._functions)
-        if known and self._functions[index].returns:
+        function = traced_at(self._functions, index)
+        if function.returns:
             duration = event.duration_ns or 0
             what = f'"ph":"X","ts":{_microseconds(ns - duration)},"dur":{_microseconds(duration)}'
         else:
             what = f'"ph":"i","s":"t","ts":{_microseconds(ns)}'
         arguments = self._arguments.get(index)
         if arguments is None:
-            shown = self._functions[index].arguments if known else ()
-            named = by_name(shown)
+            named = by_name(function.arguments)
             arguments = self._arguments[index] = [_Argument(*each, self._raw) for each in named]
         args = [f"{argument.name}:{argument.json(event)}" for argument in arguments]
         args.append(f'"caller":{{"cpu":{event.cpu},"uid":{_number(event.uid)}}}')
         if self._stacks is not None:
             args += self._stacks_of(event, self._stacks)
-        module = self._functions[index].module if known else ""
-        category = quoted(escape(module or "kernel"))
+        category = quoted(escape(function.module or "kernel"))
         return (
             f'{{"name":{self._names[index]},"cat":{category},{what},"pid":{pid},"tid":{tid},'
             f'"args":{{{",".join(args)}}}}}'
@@ -199,8 +198,8 @@ class ChromeTrace(Formatter):
 
     def _stacks_of(self, event: CallEvent, stacks: Stacks) -> list[str]:
         frames = {
-            "kernel_stack": stacks.kernel(event.kernel_stack) if event.kernel_stack else (),
-            "user_stack": stacks.user(event.user_stack, event.pid) if event.user_stack else (),
+            "kernel_stack": stacks.kernel(event.kernel_stack),
+            "user_stack": stacks.user(event.user_stack, event.pid),
         }
         return [
             f'"{name}":[{",".join(map(quoted, found))}]' for name, found in frames.items() if found

@@ -13,6 +13,7 @@ from .json_text import VERSION, hex_bytes
 from .json_text import line as _line
 from .json_text import text as _text
 from .lines import Formatter
+from .origin import traced_at
 from .text import Memo, WallClock
 
 if TYPE_CHECKING:
@@ -158,14 +159,11 @@ class JsonLines(Formatter):
         )
 
     def _head(self, index: int) -> str:
-        known = index < len(self._functions)
-        name = self._functions[index].label if known else f"function {index}"
+        name = traced_at(self._functions, index).label
         return f'{{"type":"event","function":{quoted(_text(name))},"cpu":'
 
     def _make(self, index: int) -> list[_Argument]:
-        known = index < len(self._functions)
-        arguments = self._functions[index].arguments if known else ()
-        named = by_name(arguments)
+        named = by_name(traced_at(self._functions, index).arguments)
         made = self._arguments[index] = [_Argument(*pair, self._raw) for pair in named]
         return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable
 
-from .origin import RETURNED
+from .origin import RETURNED, traced_at
 from .text import Memo, WallClock, escape, format_boot
 
 if TYPE_CHECKING:
@@ -216,10 +216,10 @@ def time_format(time: str, clock: WallClock) -> Callable[[int], str]:
 
 
 def label_of(functions: tuple[Traced, ...], index: int) -> str:
-    """The name of a function by its place in the trace; a damaged event may name none."""
-    if index >= len(functions):
-        return f"function {index}"
-    label = functions[index].label  # escaped when it was found, unless a recording is damaged
+    """The name of a function by its place in the trace."""
+    label = traced_at(
+        functions, index
+    ).label  # escaped when it was found, unless a recording is damaged
     return label if label.isprintable() else escape(label)
 
 
@@ -234,10 +234,9 @@ class Arguments(dict[int, "list[tuple[str, Show]]"]):
         self._functions, self._raw, self._took = functions, raw, took
 
     def __missing__(self, index: int) -> list[tuple[str, Show]]:
-        function = self._functions[index] if index < len(self._functions) else None
-        arguments = () if function is None else function.in_order()
-        found = [(argument.name, show(argument, raw=self._raw)) for argument in arguments]
-        if function is not None and function.returns and self._took:
+        function = traced_at(self._functions, index)
+        found = [(each.name, show(each, raw=self._raw)) for each in function.in_order()]
+        if function.returns and self._took:
             place = int(bool(found) and found[0][0] == RETURNED)
             found.insert(place, ("took", lambda event: format_took(event.duration_ns)))
         self[index] = found

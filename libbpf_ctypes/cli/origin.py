@@ -38,6 +38,13 @@ class Traced(NamedTuple):
         return tuple(sorted(self.arguments, key=lambda argument: argument.name != RETURNED))
 
 
+def traced_at(functions: tuple[Traced, ...], index: int) -> Traced:
+    """A function by its place in the trace; a damaged event may name none."""
+    if index < len(functions):
+        return functions[index]
+    return Traced(f"function {index}", "", "", ())
+
+
 #: The name of what a function returned, among its arguments.
 RETURNED = "ret"
 

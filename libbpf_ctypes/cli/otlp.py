@@ -15,6 +15,7 @@ from .json_lines import by_name
 from .json_text import text as valid
 from .lines import Formatter, label_of
 from .lines import show as show_of
+from .origin import traced_at
 from .otlp_export import logs_url, make_exporter, shown_url
 from .sending import Answer, Sender
 from .text import escape
@@ -199,17 +200,14 @@ class OtlpSender(Formatter):
         """A function's arguments, each with its key, as JSON has it, and what makes its words."""
         found = self._shown.get(index)
         if found is None:
-            known = index < len(self._functions)
-            arguments = self._functions[index].arguments if known else ()
+            arguments = by_name(traced_at(self._functions, index).arguments)
             found = self._shown[index] = [
-                (key, argument, show_of(argument, raw=self._raw))
-                for key, argument in by_name(arguments)
+                (key, argument, show_of(argument, raw=self._raw)) for key, argument in arguments
             ]
         return found
 
     def _is_return(self, event: CallEvent) -> bool:
-        known = event.function < len(self._functions)
-        return known and self._functions[event.function].returns
+        return traced_at(self._functions, event.function).returns
 
     def _more(self, event: CallEvent) -> dict[str, Any]:
         """How long the call took, and who made it, as far as that was asked for."""

@@ -12,6 +12,7 @@ from .fetches import TEXT_SIZE
 from .formats import is_cut, is_readable
 from .json_lines import JsonLines
 from .lines import Formatter, label_of
+from .origin import traced_at
 from .parquet_columns import argument_columns, arrow_type, by_name
 from .text import Memo, WallClock, escape
 
@@ -209,8 +210,7 @@ class ParquetWriter(Formatter):
         self, event: CallEvent, is_so: Callable[[ShownArgument, CallEvent], bool]
     ) -> list[str] | None:
         """The names of the event's arguments of which it is so; None where there is none."""
-        index = event.function
-        arguments = self._functions[index].arguments if index < len(self._functions) else ()
+        arguments = traced_at(self._functions, event.function).arguments
         if not any(is_so(argument, event) for argument in arguments):  # as with most
             return None
         return [name for name, argument in by_name(arguments) if is_so(argument, event)]

@@ -10,6 +10,7 @@ from .formats import format_value, is_cut, json_value
 from .json_text import hex_bytes
 from .json_text import text as json_text
 from .lines import label_of
+from .origin import traced_at
 from .tally import Tally, decode_group
 from .text import escape
 
@@ -95,8 +96,7 @@ class Labels:
         return Row(tuple(cells), kernel, user, {"by": by, **notes}, Tally(0))
 
     def _label(self, function: int) -> str:
-        known = function < len(self._functions)
-        return self._functions[function].label if known else label_of(self._functions, function)
+        return traced_at(self._functions, function).label
 
     def _frames(self, group: Group, by: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         kernel: tuple[str, ...] = ()
@@ -111,8 +111,7 @@ class Labels:
 
     def _argument(self, group: Group, name: str, notes: dict[str, Any]) -> tuple[str, Any]:
         """The argument in words, and as JSON has it; NOTES takes what is to be said of that."""
-        functions = self._functions
-        arguments = functions[group.function].arguments if group.function < len(functions) else ()
+        arguments = traced_at(self._functions, group.function).arguments
         if not arguments:
             return "-", None
         shown, event = arguments[0], _AsEvent([group.value], [group.text])

@@ -36,10 +36,14 @@ class _Mapping(NamedTuple):
     path: str
 
     @property
+    def file(self) -> str:
+        """Where the file is, or was."""
+        return self.path[: -len(_DELETED)] if self.path.endswith(_DELETED) else self.path
+
+    @property
     def label(self) -> str:
         """The file's name, or what stands for one: "[vdso]"."""
-        path = self.path[: -len(_DELETED)] if self.path.endswith(_DELETED) else self.path
-        return path.rpartition("/")[2]
+        return self.file.rpartition("/")[2]
 
 
 class _Process:
@@ -230,12 +234,11 @@ def _open_symbols(pid: int, mapping: _Mapping) -> ElfSymbols | None:
 
 
 def _open_file(pid: int, mapping: _Mapping) -> BinaryIO:
-    path = mapping.path[: -len(_DELETED)] if mapping.path.endswith(_DELETED) else mapping.path
     paths = (
         # The very file, replaced and deleted ones too; it takes CAP_CHECKPOINT_RESTORE.
         f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}",
-        f"/proc/{pid}/root{path}",
-        path,  # the process has ended
+        f"/proc/{pid}/root{mapping.file}",
+        mapping.file,  # the process has ended
     )
     for name in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -243,7 +246,7 @@ def _open_file(pid: int, mapping: _Mapping) -> BinaryIO:
             if os.fstat(file.fileno()).st_ino == mapping.inode:
                 return file
             file.close()
-    raise OSError(errno.ENOENT, "it is not there any more", path)
+    raise OSError(errno.ENOENT, "it is not there any more", mapping.file)
 
 
 def _memory(pid: int, mapping: _Mapping) -> bytes:
