@@ -112,6 +112,7 @@ int syscall_kprobe(void *ctx)
 #include "call.bpf.h"
 #include "return.bpf.h"
 #include "tally.bpf.h"
+#include "programs.bpf.h"
 #endif
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -29,35 +29,16 @@ struct {
 #define POPPED 0
 #endif
 
-static __always_inline int enter(void *ctx)
+/* Keeps the call, as it is described in the scratch's event, until it returns. */
+static __always_inline enum outcome keep_call(void *ctx, const struct call_event *event)
 {
-	__u64 timestamp_ns = bpf_ktime_get_ns();
-	struct function *function = 0;
-	struct scratch *scratch;
-	enum outcome outcome;
+	struct span span = {
+		.tid = event->host_tid,
+		.function = event->function,
+		.stack_pointer = *(__u64 *)(ctx + STACK_OFFSET),
+	};
 
-	if (timestamp_ns > until_ns)
-		return 0;
-	scratch = take_scratch();
-	if (!scratch) {
-		count(NO_ROOM);
-		return 0;
-	}
-	outcome = choose(ctx, scratch, FUNCTION, &function);
-	if (outcome == SENT && function) {
-		struct call_event *event = &scratch->event;
-		struct span span = {
-			.tid = event->host_tid,
-			.function = event->function,
-			.stack_pointer = *(__u64 *)(ctx + STACK_OFFSET),
-		};
-
-		describe(ctx, scratch, FUNCTION, function, timestamp_ns);
-		outcome = bpf_map_update_elem(&SPANS, &span, event, BPF_ANY) ? NO_ROOM : BEGUN;
-	}
-	give_back(scratch);
-	count(outcome);
-	return 0;
+	return bpf_map_update_elem(&SPANS, &span, event, BPF_ANY) ? NO_ROOM : BEGUN;
 }
 
 /*
@@ -120,48 +101,4 @@ static __always_inline enum outcome send_return(void *ctx, struct scratch *scrat
 	scratch->sources[SOURCE_TASK] = bpf_get_current_task();
 	read_values(function, scratch, FETCH_AT_RETURN);
 	return send_event(ctx, event);
-}
-
-static __always_inline int returned(void *ctx, __u64 frame)
-{
-	__u64 timestamp_ns = bpf_ktime_get_ns();
-	enum outcome outcome = UNMATCHED;
-	struct scratch *scratch;
-
-	if (timestamp_ns > until_ns)
-		return 0;
-	scratch = take_scratch();
-	if (!scratch)	/* it stays among those that have begun */
-		return 0;
-	if (leave(ctx, scratch, timestamp_ns, frame)) {
-		count(ENDED);
-		outcome = send_return(ctx, scratch);
-	}
-	give_back(scratch);
-	count(outcome);
-	return 0;
-}
-
-SEC("?kprobe")
-int enter_kprobe(void *ctx)
-{
-	return enter(ctx);
-}
-
-SEC("?kprobe.multi")
-int enter_kprobe_multi(void *ctx)
-{
-	return enter(ctx);
-}
-
-SEC("?kprobe")
-int return_kprobe(void *ctx)
-{
-	return returned(ctx, 0);
-}
-
-SEC("?kprobe.multi")
-int return_kprobe_multi(void *ctx)
-{
-	return returned(ctx, handler_frame);
 }

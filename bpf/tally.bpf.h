@@ -84,37 +84,21 @@ static __always_inline __u32 slot_of(__u64 duration_ns)
 	return slot < slots_used ? slot : slots_used - 1;
 }
 
-static __always_inline int time(void *ctx, __u64 frame)
+static __always_inline enum outcome count_return(struct scratch *scratch)
 {
-	__u64 timestamp_ns = bpf_ktime_get_ns();
-	enum outcome outcome = UNMATCHED;
-	struct scratch *scratch;
+	__u64 duration_ns = scratch->event.duration_ns;
+	struct tally *tally;
 
-	if (timestamp_ns > until_ns)
-		return 0;
-	scratch = take_scratch();
-	if (!scratch)	/* it stays among those that have begun */
-		return 0;
-	if (leave(ctx, scratch, timestamp_ns, frame)) {
-		__u64 duration_ns = scratch->event.duration_ns;
-		struct tally *tally;
-
-		count(ENDED);
-		outcome = NO_ROOM;
-		find_group(scratch);
-		tally = find_tally(&scratch->group);
-		if (tally) {
-			add(&tally->count, 1);
-			add(&tally->total_ns, duration_ns);
-			if (duration_ns > tally->max_ns)
-				tally->max_ns = duration_ns;
-			add(&tally->slots[slot_of(duration_ns) & (TALLY_SLOTS - 1)], 1);
-			outcome = SENT;
-		}
-	}
-	give_back(scratch);
-	count(outcome);
-	return 0;
+	find_group(scratch);
+	tally = find_tally(&scratch->group);
+	if (!tally)
+		return NO_ROOM;
+	add(&tally->count, 1);
+	add(&tally->total_ns, duration_ns);
+	if (duration_ns > tally->max_ns)
+		tally->max_ns = duration_ns;
+	add(&tally->slots[slot_of(duration_ns) & (TALLY_SLOTS - 1)], 1);
+	return SENT;
 }
 
 static __noinline enum outcome count_call(void *ctx, struct scratch *scratch, enum place place,
@@ -140,56 +124,4 @@ static __noinline enum outcome count_call(void *ctx, struct scratch *scratch, en
 		return NO_ROOM;
 	add(&tally->count, 1);
 	return SENT;
-}
-
-static __always_inline int tally(void *ctx, enum place place)
-{
-	struct function *function = 0;
-	struct scratch *scratch;
-	enum outcome outcome;
-
-	/* Without an end nobody looks at the clock. */
-	if (until_ns != ~0ULL && bpf_ktime_get_ns() > until_ns)
-		return 0;
-	scratch = take_scratch();
-	if (!scratch) {
-		count(NO_ROOM);
-		return 0;
-	}
-	outcome = choose(ctx, scratch, place, &function);
-	if (outcome == SENT && function)
-		outcome = count_call(ctx, scratch, place, function);
-	give_back(scratch);
-	count(outcome);
-	return 0;
-}
-
-SEC("?kprobe")
-int time_kprobe(void *ctx)
-{
-	return time(ctx, 0);
-}
-
-SEC("?kprobe.multi")
-int time_kprobe_multi(void *ctx)
-{
-	return time(ctx, handler_frame);
-}
-
-SEC("?kprobe")
-int count_kprobe(void *ctx)
-{
-	return tally(ctx, FUNCTION);
-}
-
-SEC("?kprobe.multi")
-int count_kprobe_multi(void *ctx)
-{
-	return tally(ctx, FUNCTION);
-}
-
-SEC("?tracepoint")
-int count_tracepoint(void *ctx)
-{
-	return tally(ctx, TRACEPOINT);
 }
