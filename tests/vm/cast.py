@@ -44,6 +44,7 @@ FLOOD = 20000
 SLEEPS = (1, 3, 6, 12, 3, 6, 24)  # milliseconds
 NESTED = 4  # the kernel allows no more
 EPOLL_CTL_ADD = 1
+SIGNAL = signal.SIGWINCH  # to itself
 NOWHERE = 0x10000  # an address that is mapped nowhere
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -157,7 +158,7 @@ def more(thread: Thread) -> None:
     protection, kind = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE
     thread.call("mmap", 0, mmap.PAGESIZE, protection, kind, file, 3 * mmap.PAGESIZE)
     thread.call("mmap", 0, 8192, mmap.PROT_READ, kind | mmap.MAP_ANONYMOUS, 2**64 - 1, 0)
-    thread.call("kill", os.getpid(), signal.SIGWINCH)
+    thread.call("kill", os.getpid(), SIGNAL)
     path = ctypes.create_string_buffer(stem)
     thread.call("unlinkat", AT_FDCWD, path, 0x200, tell={"path": os.fsdecode(path.value)})
     thread.call("unlinkat", AT_FDCWD, path, 0, tell={"path": os.fsdecode(path.value)})
@@ -286,6 +287,8 @@ def start(
         status = 1
         try:
             os.close(cue_writer)
+            # Under strace even an ignored signal interrupts a sleep, which goes on in another call.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
             if cpu is not None:
                 os.sched_setaffinity(0, {cpu})
             if before is not None:
