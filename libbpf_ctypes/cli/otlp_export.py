@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
@@ -27,6 +28,12 @@ _LONGEST_WAIT = 60.0
 
 #: Characters of what it says that are shown.
 _LONGEST_REASON = 200
+
+#: Bytes of its answers that are read: a collector says no more than how many it rejected, and why.
+_LONGEST_BODY = 1 << 16
+
+#: Seconds for an answer, where the exporter sets none.
+_TIMEOUT = 10.0
 
 INSTALL = "pip install 'libbpf-ctypes[otlp]'"
 
@@ -77,10 +84,11 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
         """Tells what became of a request, and lets the exporter neither repeat nor follow it."""
 
         def send(self, request: Any, **settings: Any) -> Any:
-            settings["allow_redirects"] = False
+            settings["allow_redirects"], settings["stream"] = False, True
+            end = time.monotonic() + (settings["timeout"] or _TIMEOUT)
             try:
-                response = super().send(request, **settings)
-                answer = answer_of(response)
+                with super().send(request, **settings) as response:
+                    answer = answer_of(response, lambda: _body(response, end))
             except no_answer as error:
                 answer = Answer(_reason(error), again=True)
             except Exception as error:  # a server may answer anything
@@ -107,7 +115,7 @@ def make_exporter(url: str) -> tuple[Callable[[list[Any]], Answer], Callable[[],
     return send, exporter.shutdown
 
 
-def answer_of(response: Any) -> Answer:
+def answer_of(response: Any, read_body: Callable[[], bytes]) -> Answer:
     """What a collector's answer says of the batch. ``refused`` is -1 for all of it."""
     status = response.status_code
     reason = f"{status} {response.reason or ''}".strip()
@@ -117,22 +125,39 @@ def answer_of(response: Any) -> Answer:
         return Answer(reason, refused=-1)
     if response.headers.get("Content-Type", "").startswith("text/html"):
         return Answer("it answers with a page for browsers, as no collector does", refused=-1)
-    rejected, message = _rejected(response)
+    rejected, message = _rejected(response, read_body())
     return Answer(message or "no reason given", refused=rejected) if rejected else Answer()
 
 
-def _rejected(response: Any) -> tuple[int, str]:
+def _body(response: Any, end: float) -> bytes:
+    """The answer's body, read until END (of time.monotonic) at most.
+
+    Raises: requests.Timeout: it goes on. ValueError: it is longer than any collector's.
+    """
+    import requests
+
+    found = bytearray()
+    for byte in response.iter_content(1):  # larger pieces would wait until they are there
+        found += byte
+        if len(found) > _LONGEST_BODY:
+            raise ValueError(f"it has more than {_LONGEST_BODY} bytes")
+        if time.monotonic() > end:
+            raise requests.Timeout("the answer does not end")
+    return bytes(found)
+
+
+def _rejected(response: Any, body: bytes) -> tuple[int, str]:
     """How many records of a batch a collector says that it rejected, and why."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == "application/x-protobuf" and response.content:
+    if kind == "application/x-protobuf" and body:
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
             ExportLogsServiceResponse,
         )
 
-        answer = ExportLogsServiceResponse.FromString(response.content).partial_success
+        answer = ExportLogsServiceResponse.FromString(body).partial_success
         return answer.rejected_log_records, answer.error_message
-    if kind == "application/json" and response.content:
-        partial = json.loads(response.content).get("partialSuccess") or {}
+    if kind == "application/json" and body:
+        partial = json.loads(body).get("partialSuccess") or {}
         return int(partial.get("rejectedLogRecords", 0)), str(partial.get("errorMessage", ""))
     return 0, ""
 

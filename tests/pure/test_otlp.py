@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
 import signal
@@ -308,6 +310,8 @@ def test_a_collector_may_answer_in_json(collector: Collector, told: Told) -> Non
         ({"Content-Type": "application/x-protobuf"}, b"\xff\xff", "makes sense"),
         ({"Content-Encoding": "gzip"}, b"not gzip", "makes sense"),
         ({"Content-Type": "text/html; charset=utf-8"}, b"<html>", "as no collector does"),
+        ({"Content-Type": "text/plain"}, b"x" * 100_000, "more than 65536 bytes"),
+        ({"Content-Encoding": "gzip"}, gzip.compress(bytes(1 << 24)), "more than 65536 bytes"),
     ],
 )
 def test_an_answer_that_no_collector_gives_is_not_taken_for_success(
@@ -340,6 +344,26 @@ def test_an_answer_that_breaks_off_is_none(told: Told) -> None:
         with connection:
             connection.recv(1 << 16)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    with Collector(port) as again:
+        formatter.end(None)
+        assert len(again.events()) == 1
+    assert not formatter.failed
+
+
+def test_an_answer_that_does_not_end_is_none(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that says a byte now and then: what it was sent is sent again."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        formatter = formatter_to(f"http://127.0.0.1:{port}", told)
+        formatter.format([an_open()])
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            with contextlib.suppress(OSError):  # it reads no more
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
     with Collector(port) as again:
         formatter.end(None)
         assert len(again.events()) == 1
