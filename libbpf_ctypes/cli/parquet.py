@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Callable
@@ -53,6 +54,9 @@ _TYPES = {
     "unreadable": "strings", "cut": "strings",
 }  # fmt: skip
 
+#: What pyarrow raises of a value that is not of a type.
+_UNFIT = (ValueError, OverflowError, TypeError)
+
 #: By these a reader finds the row groups that it needs.
 _STATISTICS = ["timestamp_ns", "time", "function", "comm", "pid", "duration_ns"]
 
@@ -66,6 +70,7 @@ class ParquetWriter(Formatter):
         stacks: by the events' keys; None: none were asked for.
 
     Raises: BpfError: pyarrow is not there, or the file cannot be written; from all methods.
+        From end() also: some values are not in the file.
     """
 
     def __init__(
@@ -91,7 +96,8 @@ class ParquetWriter(Formatter):
             "clock_offset_ns": str(clock.offset_ns),
             "header": self._json.start().strip(),
         }
-        self._lost = 0
+        self._lost = self._unfit = 0
+        self._unfit_example = ""
         self._events: list[CallEvent] = []
         self._offset = 0
         self._batches: list[dict[str, Any]] = []
@@ -142,6 +148,10 @@ class ParquetWriter(Formatter):
         self._write()
         self._file.close()
         self._file = None
+        if self._unfit:
+            reason = f"{self._unfit} values do not fit their columns: {self._unfit_example}"
+            hint = "They are null in the file. The recording is damaged, or another tool's."
+            raise BpfError("write Parquet", None, reason, hint=hint)
         return ""
 
     def _pack(self) -> None:
@@ -149,20 +159,28 @@ class ParquetWriter(Formatter):
         events, self._events = self._events, []
         if not events:
             return
-        try:
-            batch = {
-                name: self._arrow.array(values, self._types[name])
-                for name, values in self._values(events)
-            }
-        except (ValueError, OverflowError, TypeError) as error:  # pyarrow's are ValueErrors
-            reason = f"an event has what its column cannot hold ({escape(str(error))})"
-            raise BpfError("write Parquet", None, reason) from None
+        batch = {name: self._array(name, values) for name, values in self._values(events)}
         batch["rows"] = len(events)
         self._batches.append(batch)
         self._rows += len(events)
         self._bytes += sum(array.nbytes for name, array in batch.items() if name != "rows")
         if self._rows >= _MOST_ROWS or self._bytes >= _MOST_BYTES:
             self._write()
+
+    def _array(self, name: str, values: Sequence[Any]) -> Any:
+        """A column of values; what it cannot hold is null in it, counted, and told at the end."""
+        kind = self._types[name]
+        with contextlib.suppress(*_UNFIT):
+            return self._arrow.array(values, kind)
+        fitting: list[Any] = []
+        for value in values:
+            try:
+                fitting.append(self._arrow.scalar(value, kind))
+            except _UNFIT:
+                fitting.append(None)
+                self._unfit += 1
+                self._unfit_example = self._unfit_example or escape(f"{name} {value}")
+        return self._arrow.array(fitting, kind)
 
     def _values(self, events: list[CallEvent]) -> Iterable[tuple[str, Sequence[Any]]]:
         """The columns of the events; one that is null for all of them is left out."""

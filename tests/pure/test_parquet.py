@@ -546,6 +546,19 @@ def test_recordings_of_real_kernels_are_tables(name: str, tmp_path: Path) -> Non
         assert words == event.get("words", {})
 
 
+def test_a_value_that_does_not_fit_its_column_costs_nothing_else(tmp_path: Path) -> None:
+    recording, path = tmp_path / "calls.rec", tmp_path / "calls.parquet"
+    stamps = [1, 2**64 - 1, 3]
+    samples = [sample(b"cat", (3, 3, 0), (b"/a",), timestamp_ns=stamp) for stamp in stamps]
+    record(recording, (OPENAT,), samples)
+    _, told = replay(recording, "--format", "parquet", "-o", str(path), status=1)
+    assert "1 values do not fit their columns: timestamp_ns 18446744073709551615" in told
+    table = pq.read_table(path)
+    assert table["timestamp_ns"].to_pylist() == [1, None, 3]
+    assert table["arg_filename"].to_pylist() == ["/a"] * 3
+    assert "summary" in metadata(path)
+
+
 def test_a_recording_that_is_cut_leaves_what_came_before(tmp_path: Path) -> None:
     recording, path = tmp_path / "calls.rec", tmp_path / "calls.parquet"
     record(recording, (OPENAT,), [sample(b"cat", (3, 3, 0), (b"/a",))] * 20)
