@@ -20,7 +20,7 @@ class Account(NamedTuple):
     counters decide. ``reader_left``: of the lines. ``drained``: the buffers
     were read until they were empty. ``refused_cpus``: each CPU that lost events in
     its buffer, and how many. ``missed``: calls that the kernel did not run the program
-    for (recursion, maxactive); None: this kernel does not tell. ``beyond``: events that
+    for (recursion, maxactive); None: it does not tell, or was not asked. ``beyond``: events that
     were read behind the last of --events, and are no lines.
     """
 
@@ -69,8 +69,8 @@ class Account(NamedTuple):
         return not kept or bool(self.lost or self.missed)
 
 
-def tell(account: Account, function: str, console: Console) -> bool:
-    """Prints the summary; returns whether the account adds up."""
+def tell(account: Account, function: str, console: Console, *, replayed: bool = False) -> bool:
+    """Prints the summary; returns whether the account adds up. Args: replayed: of a recording."""
     counters, delivered = account.counters, account.delivered
     if not account.adds_up:
         console.error(
@@ -104,7 +104,7 @@ def tell(account: Account, function: str, console: Console) -> bool:
     flying = f"{counters.in_flight} not returned, " if counters.in_flight else ""
     missed = f"{account.missed} missed"
     if account.missed is None:
-        missed = "missed: not known before Linux 6.7"
+        missed = "missed: not " + ("recorded" if replayed else "known before Linux 6.7")
     console.info(
         f"{counters.seen} calls seen: {counters.filtered} filtered, {unreadable}{delivered} "
         f"delivered, {unread}{room}{flying}{counters.refused} lost; {missed}"

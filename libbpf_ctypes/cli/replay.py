@@ -243,7 +243,8 @@ class _Replay:
         if self._options.lines.format == "folded" and not self._has_stacks:
             self._console.warning("There are no stacks in it: it was recorded without -k and -u.")
         account = account_of(end, self._read, self._lost)
-        good = tell(account, escape(self._reader.header.function), self._console)
+        function = escape(self._reader.header.function)
+        good = tell(account, function, self._console, replayed=True)
         self._write(formatter.end(account))
         failed = formatter.failed or not good
         return exit_status(account, strict=self._options.strict) or int(failed)

@@ -100,7 +100,7 @@ def test_messages_and_quiet(recording: Path) -> None:
     )
     assert told[1].startswith("[ERROR] 2 events were lost: 2 found the buffer full, 0 were not")
     assert told[2:] == [
-        "[INFO] 5 calls seen: 0 filtered, 3 delivered, 2 lost; missed: not known before Linux 6.7",
+        "[INFO] 5 calls seen: 0 filtered, 3 delivered, 2 lost; missed: not recorded",
         "[INFO] 3 events, 2 lost, 2.0 seconds, 1.5 events/s",
     ]
     only = run_tool("replay", recording, "-p", "10").stderr
