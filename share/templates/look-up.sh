@@ -1,12 +1,16 @@
 # Prints candidates for what begins with $2, of the kind $1; in the completions of all shells.
 kind=$1 begins=$2 before=''
-case $kind:$begins in # as latency and count take them
-kernel:uprobe:*) kind=symbol before=uprobe: ;;
-kernel:tracepoint:*) kind=tracepoint before=tracepoint: ;;
+case $kind:$begins in # latency and count take more than the kernel's functions
+timed:uprobe:* | counted:uprobe:*) kind=symbol before=uprobe: ;;
+counted:tracepoint:*) kind=tracepoint before=tracepoint: ;;
 esac
 begins=${begins#"$before"}
 case $kind in
-kernel) # of all functions none is offered: there are too many
+kernel | timed | counted) # of all functions none is offered: there are too many
+    case $kind:$begins in
+    timed:u* | counted:u*) printf '%s\n' uprobe: ;;
+    counted:t*) printf '%s\n' tracepoint: ;;
+    esac
     [ -z "$begins" ] || BEGINS=$begins awk '
         function offer(name) { if (index(name, ENVIRON["BEGINS"]) == 1) print name }
         $2 !~ /^[tTwW]$/ || $3 ~ /^__(pfx|cfi)_|^\.|\.cold/ || $4 ~ /bpf|__builtin__/ { next }

@@ -232,6 +232,15 @@ def test_a_function_in_fish(unique: tuple[str, str], folder: Path) -> None:
     assert fish_offers(f"ebpf-tool kprobe {beginning}", folder) == [name]
 
 
+@pytest.mark.parametrize(("command", "words"), [("count", 2), ("latency", 1), ("list", 0)])
+def test_what_else_a_command_counts_in_fish(command: str, words: int, folder: Path) -> None:
+    """Other shells look up the same."""
+    lines = [f"ebpf-tool {command} {begun}" for begun in ("upr", "tracepo")]
+    offers = [offer for line in lines for offer in fish_offers(line, folder)]
+    wanted = ["uprobe:", "tracepoint:"][:words]
+    assert [offer for offer in offers if offer.endswith(":")] == wanted
+
+
 def test_what_a_process_is_called_is_no_command(shell: Shell, folder: Path) -> None:
     code = (
         "import sys; open('/proc/self/comm', 'w').write('$(touch x)'); print(flush=True); input()"

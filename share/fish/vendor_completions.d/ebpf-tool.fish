@@ -3,13 +3,17 @@
 function __ebpf_tool_look_up
     sh -c '# Prints candidates for what begins with $2, of the kind $1; in the completions of all shells.
 kind=$1 begins=$2 before=\'\'
-case $kind:$begins in # as latency and count take them
-kernel:uprobe:*) kind=symbol before=uprobe: ;;
-kernel:tracepoint:*) kind=tracepoint before=tracepoint: ;;
+case $kind:$begins in # latency and count take more than the kernel\'s functions
+timed:uprobe:* | counted:uprobe:*) kind=symbol before=uprobe: ;;
+counted:tracepoint:*) kind=tracepoint before=tracepoint: ;;
 esac
 begins=${begins#"$before"}
 case $kind in
-kernel) # of all functions none is offered: there are too many
+kernel | timed | counted) # of all functions none is offered: there are too many
+    case $kind:$begins in
+    timed:u* | counted:u*) printf \'%s\\n\' uprobe: ;;
+    counted:t*) printf \'%s\\n\' tracepoint: ;;
+    esac
     [ -z "$begins" ] || BEGINS=$begins awk \'
         function offer(name) { if (index(name, ENVIRON["BEGINS"]) == 1) print name }
         $2 !~ /^[tTwW]$/ || $3 ~ /^__(pfx|cfi)_|^\\.|\\.cold/ || $4 ~ /bpf|__builtin__/ { next }
@@ -67,8 +71,8 @@ complete -c ebpf-tool -n __fish_use_subcommand -a schema -d 'a struct of a BPF o
 complete -c ebpf-tool -n __fish_use_subcommand -a skeleton -d 'a typed Python module that carries an object file and all its names'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from kprobe' -a '(__ebpf_tool_look_up kernel (commandline -ct))'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from kretprobe' -a '(__ebpf_tool_look_up kernel (commandline -ct))'
-complete -c ebpf-tool -n '__fish_seen_subcommand_from latency' -a '(__ebpf_tool_look_up kernel (commandline -ct))'
-complete -c ebpf-tool -n '__fish_seen_subcommand_from count' -a '(__ebpf_tool_look_up kernel (commandline -ct))'
+complete -c ebpf-tool -n '__fish_seen_subcommand_from latency' -a '(__ebpf_tool_look_up timed (commandline -ct))'
+complete -c ebpf-tool -n '__fish_seen_subcommand_from count' -a '(__ebpf_tool_look_up counted (commandline -ct))'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from list' -a '(__ebpf_tool_look_up kernel (commandline -ct))'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from uprobe' -F -a '(__ebpf_tool_look_up symbol (commandline -ct))'
 complete -c ebpf-tool -n '__fish_seen_subcommand_from uretprobe' -F -a '(__ebpf_tool_look_up symbol (commandline -ct))'
