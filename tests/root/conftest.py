@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,7 +19,7 @@ from libbpf_ctypes import KPROBE_OBJECT, BpfObject, ClosedError, Link, library_v
 
 from ..conftest import Compile, lacking
 from .getppid import READERS, SOURCE, Make, choose, running
-from .tool import LOAD, SLOW_LOAD, Tool
+from .tool import LOAD, SLOW_LOAD, Caller, Tool, wait_until
 
 #: Called through ctypes, so that a test knows the first argument: an address.
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +51,7 @@ def close_during_poll(buffer: Any, timeout: float, meanwhile: Callable[[], objec
     thread.start()
     meanwhile()
     buffer.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert errors == []
 
@@ -71,9 +73,15 @@ def attach(loaded: BpfObject) -> Callable[[], Link]:
 
 
 def _running(code: str) -> Iterator[Tool]:
-    """A Python process that runs until the test ends."""
-    process = subprocess.Popen([sys.executable, "-c", code], text=True)
+    """A Python process that has begun to open, and runs until the test ends."""
+    begun = "print(flush=True)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", begun + code], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
     yield process
+    process.stdout.close()
     process.kill()
     process.wait()
 
@@ -88,6 +96,14 @@ def load() -> Iterator[Tool]:
 def slow_load() -> Iterator[Tool]:
     """A process that opens 50 times a second."""
     yield from _running(SLOW_LOAD)
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    """A process that opens when it is told to."""
+    made = Caller()
+    yield made
+    made.end()
 
 
 def has_libbpf(version: str) -> bool:
@@ -118,7 +134,19 @@ def cgroup() -> Iterator[Path]:
     made = root / f"libbpf-ctypes-{os.getpid()}"
     made.mkdir()
     yield made
-    made.rmdir()
+    remove(made)
+
+
+def remove(*cgroups: Path) -> None:
+    """Removes cgroups, as soon as what was in them has ended."""
+
+    def removed(cgroup: Path) -> bool:
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+        return not cgroup.exists()
+
+    for cgroup in cgroups:
+        wait_until(partial(removed, cgroup))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from libbpf_ctypes.events import SYSCALL_EVENT
 from libbpf_ctypes.recording import RecordingReader
 from libbpf_ctypes.recording_format import Lost
 
-from .tool import TOOL, Tool, rest, run, start
+from .tool import TOOL, Caller, Tool, overrun, rest, run, start, trace, wait_until
 
 REPLAY = [sys.executable, str(Path(__file__).parents[2] / "bin" / "ebpf-tool"), "replay"]
 
@@ -25,7 +24,7 @@ OPTIONS = ["", "--show-tid", "--time=boot", "--time=wall --show-tid", "--raw-arg
 
 def replay(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*REPLAY, str(path), *words], capture_output=True, text=True, check=False, timeout=60
+        [*REPLAY, str(path), *words], capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -34,12 +33,12 @@ def test_a_replay_prints_what_the_live_command_printed(
     slow_load: Tool, tmp_path: Path, options: str
 ) -> None:
     path = tmp_path / "trace.rec"
-    live = run("-d", "1", *options.split(), f"--record={path}")
+    live = run("-n", "50", *options.split(), f"--record={path}")
     assert live.returncode == 0, live.stderr
     again = replay(path, *options.split())
     assert again.returncode == 0, again.stderr
     assert again.stdout == live.stdout
-    assert live.stdout.count("\n") > 10
+    assert live.stdout.count("\n") == 50
     summaries = [
         [line for line in err.splitlines() if " events, " in line]
         for err in (live.stderr, again.stderr)
@@ -51,18 +50,18 @@ def test_a_replay_prints_what_the_live_command_printed(
     assert only.stdout == "".join(one)
 
 
-def test_the_header_tells_where_it_was_made(slow_load: Tool, tmp_path: Path) -> None:
+def test_the_header_tells_where_it_was_made(caller: Caller, tmp_path: Path) -> None:
     import os
     import platform
 
     path = tmp_path / "trace.rec"
-    assert run("-d", "0.3", "-p", str(slow_load.pid), f"--record={path}").returncode == 0
+    assert trace(caller, 15, f"--record={path}").returncode == 0
     with path.open("rb") as file:
         reader = RecordingReader(file, "trace")
         head = reader.header
         items = list(reader)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert (head.function, head.pid, head.boot_id) == ("open64", slow_load.pid, boot_id)
+    assert (head.function, head.pid, head.boot_id) == ("open64", caller.pid, boot_id)
     machine = os.uname()
     assert (head.machine, head.kernel_release, head.host_name) == (
         platform.machine(), machine.release, machine.nodename,
@@ -70,19 +69,18 @@ def test_the_header_tells_where_it_was_made(slow_load: Tool, tmp_path: Path) -> 
     now = time.time_ns() - time.monotonic_ns()
     assert abs(head.clock.offset_ns - now) < 10**9
     samples = [sample for item in items[:-1] for sample in item.samples]  # type: ignore[union-attr]
-    assert samples
+    assert len(samples) == 15
     for cpu, data in samples:
         assert 0 <= cpu < os.cpu_count()  # type: ignore[operator]
         assert len(data) == 44, "as they come, padding included"
-        assert SYSCALL_EVENT.parse(data[:40]).pid == slow_load.pid
+        assert SYSCALL_EVENT.parse(data[:40]).pid == caller.pid
 
 
 def test_sigkill_leaves_a_replayable_file(load: Tool, tmp_path: Path) -> None:
     path, out = tmp_path / "trace.rec", tmp_path / "out"
     with out.open("w") as stdout:
         process = start("-p", str(load.pid), f"--record={path}", stdout=stdout)
-        while out.stat().st_size < 100_000:
-            time.sleep(0.05)
+        wait_until(lambda: out.stat().st_size >= 100_000)
         process.kill()
         rest(process)
     again = replay(path)
@@ -93,14 +91,12 @@ def test_sigkill_leaves_a_replayable_file(load: Tool, tmp_path: Path) -> None:
     assert re.fullmatch(rf"(\[{load.pid}\] .*: arg0=\d+, timestamp=\d+\n)+", again.stdout)
 
 
-def test_losses_are_recorded(load: Tool, tmp_path: Path) -> None:
+def test_losses_are_recorded(caller: Caller, tmp_path: Path) -> None:
     path, out = tmp_path / "trace.rec", tmp_path / "out"
+    words = ("-p", str(caller.pid), "--buffer=64K", f"--record={path}")
     with out.open("w") as stdout:
-        process = start("-d", "3", "-p", str(load.pid), f"--record={path}", stdout=stdout)
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(1.5)
-        process.send_signal(signal.SIGCONT)
-        _, err = rest(process)
+        process = start(*words, stdout=stdout)
+        err = overrun(process, caller, 5000, out)
     assert process.returncode == 0, err
     again = replay(path)
     assert again.stdout == out.read_text()
@@ -111,6 +107,7 @@ def test_losses_are_recorded(load: Tool, tmp_path: Path) -> None:
         items = list(RecordingReader(file, "trace"))
     lost = sum(item.events for item in items if isinstance(item, Lost))
     assert 0 < lost <= int(told[0].split()[1])
+    assert out.read_text().count("\n") + int(told[0].split()[1]) == 5001
 
 
 def test_a_disk_that_is_full_from_the_start_refuses_the_trace(slow_load: Tool) -> None:
@@ -128,7 +125,7 @@ def test_a_disk_that_fills_up_while_it_records(load: Tool, tmp_path: Path) -> No
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
-    command = [sys.executable, "-c", code, *TOOL, "open64", "-d", "1", "-p", str(load.pid)]
+    command = [sys.executable, "-c", code, *TOOL, "open64", "-n", "20000", "-p", str(load.pid)]
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=out.open("w")) as cat:
         done = subprocess.run(
             [*command, f"--record={path}"],
@@ -178,14 +175,14 @@ def test_a_refused_probe_leaves_the_older_recording(tmp_path: Path) -> None:
 
 def test_without_stdout_it_only_records(slow_load: Tool, tmp_path: Path) -> None:
     path = tmp_path / "trace.rec"
-    command = f"exec {' '.join(TOOL)} open64 -d 1 -p {slow_load.pid}"
+    command = f"exec {' '.join(TOOL)} open64 -n 20 -p {slow_load.pid}"
     done = subprocess.run(
         f"{command} --record={path} >&-", shell=True, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     events = re.search(r"(\d+) events, 0 lost", done.stderr)
     assert events
-    assert replay(path).stdout.count("\n") == int(events[1]) > 10
+    assert replay(path).stdout.count("\n") == int(events[1]) == 20
     refused = subprocess.run(
         f"{command} >&-", shell=True, capture_output=True, text=True, check=False
     )
