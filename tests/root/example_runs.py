@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PATIENCE = 60
+PATIENCE = 200
 READY = "Ctrl-C ends it."
 
 

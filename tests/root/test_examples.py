@@ -23,7 +23,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ran(examples: Path) -> Any:
     command = [sys.executable, str(RUNS), str(examples), *CHECKS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -50,7 +50,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -71,7 +71,7 @@ def test_output_that_cannot_be_written(examples: Path, words: str) -> None:
     for stdout in (pipe, os.open("/dev/full", os.O_WRONLY)):
         done = subprocess.run(
             command, stdout=stdout, stderr=subprocess.PIPE, cwd=examples, env=environment,
-            timeout=60, check=False,
+            timeout=300, check=False,
         )  # fmt: skip
         os.close(stdout)
         last = [line for line in done.stderr.splitlines() if b"Ctrl-C ends it." not in line]

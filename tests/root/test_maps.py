@@ -316,7 +316,9 @@ def test_iteration_ends_while_another_thread_inserts_and_deletes(kind: MapType) 
         thread = threading.Thread(target=change)
         thread.start()
         try:
-            for _ in range(30):
+            rounds = 0
+            while rounds < 30 or changes[0] <= 10:
+                rounds += 1
                 for seen in (
                     [key for key in entries],  # noqa: C416  # its iteration is what is tested
                     [key for key, _ in entries.items()],
@@ -332,7 +334,6 @@ def test_iteration_ends_while_another_thread_inserts_and_deletes(kind: MapType) 
             stop.set()
             thread.join()
         assert alive, "it changed the map until the end"
-        assert changes[0] > 10
 
 
 def test_clear_ends_while_another_thread_inserts(counts: Map[int, int]) -> None:
@@ -606,7 +607,7 @@ def test_close_races_with_reading() -> None:
         thread = threading.Thread(target=read)
         thread.start()
         made.close()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
         assert wrong == []
 

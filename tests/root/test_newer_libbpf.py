@@ -44,7 +44,7 @@ def run(group: str, library: str) -> None:
         env={**os.environ, "LIBBPF_CTYPES_LIBRARY": library},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

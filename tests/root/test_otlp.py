@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from ..conftest import lacking
 from .tool import Tool, rest, start
 
@@ -30,12 +32,13 @@ def test_all_that_was_delivered_arrives(slow_load: Tool) -> None:
 
 
 def test_a_collector_that_does_not_answer_fills_the_buffers_and_losses_are_counted(
-    load: Tool,
+    load: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "100")  # what times out is sent again
     with Collector() as collector:
         collector.gate.clear()
         to = ["--format", "otlp", "--endpoint", collector.url, "--buffer=64K"]
-        process = start("-d", "2", "-p", str(load.pid), "--args", *to)
+        process = start("-d", "4", "-p", str(load.pid), "--args", *to)
         assert process.stderr is not None
         told = ""
         for line in process.stderr:  # it ends in time, whatever the collector does

@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .tool import ROOT, Tool
+from .tool import PATIENCE, ROOT, Caller, trace
 
 EBPF_TOOL = [sys.executable, str(ROOT / "bin" / "ebpf-tool")]
-
-
-def ebpf_tool(*words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*EBPF_TOOL, *words], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.mark.parametrize(
@@ -29,21 +21,22 @@ def ebpf_tool(*words: str) -> subprocess.CompletedProcess[str]:
     ids=["lines", "json", "fields", "folded"],
 )
 def test_a_replay_of_returns_prints_what_was_printed(
-    slow_load: Tool, tmp_path: Path, options: tuple[str, ...]
+    caller: Caller, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     path = tmp_path / "trace.rec"
-    live = ebpf_tool(
-        *("uretprobe", "libc:open64", "-p", str(slow_load.pid), "--ret=int", "-u", "-d", "0.5"),
-        *(*options, f"--record={path}"),
-    )
-    again = ebpf_tool("replay", str(path), *options)
+    command = (*EBPF_TOOL, "uretprobe", "libc:open64", "--ret=int", "-u")
+    live = trace(caller, 15, *options, f"--record={path}", command=command)
+    assert live.returncode == 0, live.stderr
+    replay = [*EBPF_TOOL, "replay", str(path), *options]
+    again = subprocess.run(replay, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
     assert again.stdout == live.stdout
     account = r"\[INFO\] \d+ calls seen: .*"
     assert re.findall(account, again.stderr) == re.findall(account, live.stderr) != []
     if options == ("--json",):
         events = [json.loads(line) for line in live.stdout.splitlines()]
         events = [event for event in events if event["type"] == "event"]
-        assert len(events) > 3
+        assert len(events) == 15
         for event in events:
             assert event["args"]["ret"] == -1
             assert event["duration_ns"] > 0
@@ -51,10 +44,10 @@ def test_a_replay_of_returns_prints_what_was_printed(
     elif options == ("--format=folded",):
         counts = [int(line.rpartition(" ")[2]) for line in live.stdout.splitlines()]
         (delivered,) = re.findall(r"(\d+) delivered", live.stderr)
-        assert sum(counts) == int(delivered) > 3
+        assert sum(counts) == int(delivered) == 15
         assert re.match(r"python\S*;.*open\w* \d+\n", live.stdout)
     else:
         line = r"\[\d+\] python\S*: ret=-1, took=\d+\.\d{3}us, arg0=.*\n"
         row = r"-1\t\d+\.\d{3}us\tpython\S*\n"
         frame = r"    \S+\+0x0 \(libc\.so\.6\)\n"
-        assert len(re.findall((row if options else line) + frame, live.stdout)) > 3
+        assert len(re.findall((row if options else line) + frame, live.stdout)) == 15

@@ -140,7 +140,7 @@ def test_close_by_another_thread_during_polls(make_reader: Make) -> None:
         else:
             buffer.close()
         assert buffer.closed, "close() returns when the poll is over"
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
         assert errors == []
 
@@ -154,7 +154,7 @@ def test_close_by_many_threads_at_once(make_reader: Make) -> None:
         for thread in threads:
             thread.start()
         for thread in (poll, *threads):
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
         assert buffer.closed
 
@@ -186,7 +186,7 @@ def test_polls_at_once_share_out_the_events(make_reader: Make) -> None:
                 time.sleep(0.001)
             stop.append(True)
             for thread in threads:
-                thread.join(20)
+                thread.join(60)
     finally:
         sys.setswitchinterval(before)
     assert sorted(seen) == list(range(3000))

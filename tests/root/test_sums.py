@@ -17,7 +17,7 @@ import pytest
 from libbpf_ctypes.cli.histogram import read_scale
 
 from ..conftest import lacking, need
-from .tool import ROOT, await_listening
+from .tool import PATIENCE, ROOT, listening, rest, wait_until
 
 #: Does what its lines of input say, each by a thread, and tells of each call of nap() between
 #: which two times it took, as it was measured inside and outside of it.
@@ -164,6 +164,16 @@ class Program:
             naps.append(Nap(*map(int, line.split()[1:])))
         return naps
 
+    def await_nap(self, name: str) -> None:
+        """Waits until the thread of this name sleeps."""
+
+        def sleeps() -> bool:
+            tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+            named = [task for task in tasks if (task / "comm").read_text() == f"{name}\n"]
+            return any("nanosleep" in (task / "wchan").read_text() for task in named)
+
+        wait_until(sleeps)
+
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -184,17 +194,25 @@ class Tool:
     def __init__(self, running: Program, *words: str) -> None:
         command = [sys.executable, str(ROOT / "bin" / "ebpf-tool"), *words]
         command += ["-p", str(running.process.pid)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
-        await_listening(self.process)
+        self.process, _told = listening(command)
+        self._read = ""
+
+    def await_line(self, text: str) -> None:
+        """Waits until it has printed a line with this text, after those that were waited for."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._read += line
+            if text in line:
+                return
+        raise AssertionError(f"no {text} in {self._read}")
 
     def end(self, status: int = 0) -> str:
         """Ctrl-C, and all that it printed."""
         self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=60)
+        out, err = rest(self.process)
         assert self.process.returncode == status, err
         self.said = err
-        return out
+        return self._read + out
 
     def records(self, status: int = 0) -> list[Record]:
         """The same, of --json: of each type it is checked that they go together."""
@@ -371,12 +389,12 @@ def test_each_level_of_a_recursion_is_a_call_in_each_thread(
 def test_calls_in_flight_at_the_start_and_at_the_end_are_told(
     running: Program, program: Path
 ) -> None:
-    running.begin("nap before 1 2500000")
+    running.begin("nap before 1 4000000")
+    running.await_nap("before")
     tool = Tool(running, "latency", *of(program, "nap"), "--by", "comm", "--json")
     naps = running.do("nap during 1 1000")  # waits for the one before, too
-    running.begin("nap after 1 60000000", "left sync 1")
-    begun = Tool(running, "count", *of(program, "left"), "--json")  # gives it time to begin
-    begun.end()
+    running.begin("nap after 1 600000000")
+    running.await_nap("after")
     records = tool.records()
     (record,) = naps_of(records)
     assert record["by"] == {"comm": "during"}
@@ -387,7 +405,10 @@ def test_calls_in_flight_at_the_start_and_at_the_end_are_told(
 
 def test_intervals_are_parts_of_the_whole(running: Program, program: Path) -> None:
     tool = Tool(running, "latency", *of(program, "nap"), "-i", "0.3", "--json")
-    naps = [nap for _ in range(4) for nap in running.do("nap a 5 50000")]
+    naps = []
+    for _ in range(3):
+        naps += running.do("nap a 5 50000")
+        tool.await_line('"type":"interval"')
     records = tool.records()
     intervals = [record for record in records if record["type"] == "interval"]
     assert len(intervals) >= 3
@@ -423,10 +444,10 @@ def test_nobody_called_it(running: Program, program: Path) -> None:
 def test_a_reader_that_leaves_ends_it(running: Program, program: Path) -> None:
     tool = Tool(running, "count", *of(program, "work"), "-i", "0.1", "--by", "comm")
     running.do("left a 10")
+    tool.await_line("\ta\n")
     assert tool.process.stdout is not None
-    assert tool.process.stdout.readline().endswith("\t10\ta\n")
     tool.process.stdout.close()
-    assert tool.process.wait(60) == 0
+    assert tool.process.wait(PATIENCE) == 0
 
 
 # --- tracepoints

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ..conftest import need
-from .tool import ROOT, await_listening
+from .tool import ROOT, listening, rest
 
 EBPF_TOOL = [sys.executable, str(ROOT / "bin" / "ebpf-tool")]
 
@@ -114,14 +114,11 @@ def run_calls(process: Caller) -> None:
 def trace(processes: list[Caller], *words: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The events of a trace in which each of the processes makes its calls, and the summary."""
     command = [*EBPF_TOOL, *words, "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as tool:
-        told = await_listening(tool)
-        for process in processes:
-            run_calls(process)
-        tool.send_signal(signal.SIGINT)
-        out, err = tool.communicate(timeout=30)
+    tool, told = listening(command)
+    for process in processes:
+        run_calls(process)
+    tool.send_signal(signal.SIGINT)
+    out, err = rest(tool)
     assert tool.returncode == 0, told + err
     lines = [json.loads(line) for line in out.splitlines()]
     assert lines[-1]["lost"] == 0
@@ -230,15 +227,23 @@ def test_each_return_has_its_own_call_among_threads(caller: Caller) -> None:
     ("words", "expected"),
     [
         ((":fails", "--failed"), {n for n in range(100, 310) if n % 100 < 10 and not n % 3}),
-        ((":naps", "--slower=20"), {30}),
         ((":fails", "--filter=arg0 == 207"), {207}),
     ],
-    ids=["failed", "slower", "filter"],
+    ids=["failed", "filter"],
 )
 def test_which_returns(caller: Caller, words: tuple[str, ...], expected: set[int]) -> None:
     events, _summary = trace([caller], "uretprobe", *words, "-p", str(caller.pid), "--arg=arg0:int")
     assert len(events) == len(expected)
     assert set(values(events, "arg0")) == expected
+
+
+def test_slow_returns(caller: Caller) -> None:
+    """Of two calls one is slow by itself, and the other where the machine is busy."""
+    words = ("uretprobe", ":naps", "--slower=20", "-p", str(caller.pid), "--arg=arg0:int")
+    events, summary = trace([caller], *words)
+    assert 30 in values(events, "arg0")
+    assert all(event["duration_ns"] >= 20_000_000 for event in events)
+    assert len(events) + summary["filtered"] == 2
 
 
 def test_numbers_and_texts_that_are_returned(caller: Caller) -> None:
