@@ -262,7 +262,8 @@ def test_an_iterator_of_tasks(iterators: BpfObject) -> None:
     thread.start()
     try:
         fd = os.pidfd_open(pid)
-        for chosen in ({"pid": pid}, {"pid_fd": fd}):
+        of_process: list[dict[str, Any]] = [{"pid": pid}, {"pid_fd": fd}]
+        for chosen in of_process:
             before = own_threads()
             found = listed(tasks.attach_iter(**chosen))
             assert before & own_threads() <= found <= before, "what ended may be gone in between"
