@@ -209,8 +209,8 @@ def _path_of_process(word: _Word, pid: int) -> tuple[str, str]:
     """
     operation = f"find {escape(word.text)} of process {pid}"
     folder = Path(f"/proc/{pid}")
-    if word.binary.startswith("/"):
-        return f"{folder}/root{word.binary}", word.binary
+    if "/" in word.binary:
+        return f"{folder}/root{Path(word.binary).absolute()}", word.binary
     try:
         if not word.binary:
             return f"{folder}/exe", _without_mark(str((folder / "exe").readlink())).name
