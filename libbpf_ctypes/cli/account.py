@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..errors import BpfError
@@ -168,30 +169,52 @@ def _by_cpu(refused: tuple[tuple[int, int], ...]) -> str:
 
 
 class Losses:
-    """Tells of losses while they happen, at most once a second."""
+    """Tells of losses while they happen, at most once a second.
+
+    They are known by two ways: the buffers report them, but not before they are read and have
+    room again; the kernel's own counters know each at once.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._events = 0
-        self._cpus: set[int] = set()
-        self._next = 0.0
+        self._known: dict[int, int] = {}  # by CPU
+        self._reported: dict[int, int] = {}
+        self._told: dict[int, int] = {}
+        self._next = self._look = 0.0
+
+    @property
+    def known(self) -> int:
+        """Events that are known to be lost."""
+        return sum(self._known.values())
 
     def add(self, cpu: int, events: int) -> None:
-        """Takes a report; it is told by tell()."""
-        self._events += events
-        self._cpus.add(cpu)
+        """Takes a buffer's report; it is told by tell()."""
+        self._reported[cpu] = self._reported.get(cpu, 0) + events
+        self._know(cpu, self._reported[cpu])
 
-    def tell(self, now: float) -> None:
-        """Tells what came since the last time, if that is a second ago. Args: now: seconds."""
-        if not self._events or now < self._next:
+    def _know(self, cpu: int, events: int) -> None:
+        self._known[cpu] = max(self._known.get(cpu, 0), events)
+
+    def tell(self, now: float, counted: Callable[[], list[Counters]]) -> None:
+        """Tells what came since the last time, if that is a second ago.
+
+        Args: now: seconds. counted: reads the kernel's counters.
+        """
+        if now < self._next:
             return
-        cpus = sorted(self._cpus)
+        if now >= self._look:
+            self._look = now + 1
+            for cpu, events in refused_cpus(counted()):
+                self._know(cpu, events)
+        news = {cpu: all_of - self._told.get(cpu, 0) for cpu, all_of in self._known.items()}
+        cpus = sorted(cpu for cpu, events in news.items() if events)
+        if not cpus:
+            return
         where = f"CPU {cpus[0]}" if len(cpus) == 1 else f"{len(cpus)} CPUs"
         self._console.warning(
-            f"{self._events} events lost on {where}: they come faster than they are read"
+            f"{sum(news.values())} events lost on {where}: they come faster than they are read"
         )
-        self._events, self._next = 0, now + 1
-        self._cpus.clear()
+        self._told, self._next = dict(self._known), now + 1
 
 
 def why_nothing(function: str, counters: Counters) -> str:

@@ -34,6 +34,7 @@ class Events:
         options: of the command.
         calls: of the rich programs; None: the plain one sends struct syscall_event.
         buffer: opened, its probes attached.
+        counters: the kernel's, of what became of the calls.
         stacks: of the events, if they have any.
     Raises: BpfError: the recording cannot be written; the object's event is another.
         UsageError: --fields names what there is not.
@@ -44,12 +45,13 @@ class Events:
         options: Options,
         calls: Calls | None,
         buffer: PerfBuffer[Any],
+        counters: Map[Any, Any],
         output: Output,
         console: Console,
         stacks: Stacks | None = None,
     ) -> None:
         self._options, self._stacks = options, stacks
-        self._buffer = buffer
+        self._buffer, self._counters = buffer, counters
         self._output = output
         self._console = console
         self._clock = WallClock()
@@ -151,7 +153,7 @@ class Events:
         finally:
             self._console.end_status()
 
-    def end(self, counters: Map[Any, Any], duration_ns: int, missed: int | None) -> int:
+    def end(self, duration_ns: int, missed: int | None) -> int:
         """Prints what is left, the probes being detached, and the account; the exit status.
 
         Args: missed: calls that the kernel did not run the program for; None: it does not tell.
@@ -159,7 +161,7 @@ class Events:
         stream = self._stream
         if not stream.reader_left:
             stream.drain()
-        rows = self._counted(counters)
+        rows = self._counted()
         account = Account(
             total(rows),
             stream.delivered,
@@ -190,31 +192,33 @@ class Events:
         self._output.add(self._formatter.end(None))
         self._stream.finish()
 
-    def _counted(self, counters: Map[Any, Any]) -> list[Counters]:
+    def _counted(self) -> list[Counters]:
         """The kernel's counters, each CPU's.
 
         An event is counted after it is sent, and a task that runs the program at a uprobe
         may be preempted in between: that one is waited for, a tenth of a second at most.
         """
         for _ in range(10):
-            if total(read_counters(counters)).sent >= self._stream.delivered:
+            if total(self._read_counters()).sent >= self._stream.delivered:
                 break
             time.sleep(0.01)
-        return read_counters(counters)
+        return self._read_counters()
+
+    def _read_counters(self) -> list[Counters]:
+        return read_counters(self._counters)
 
     def lost(self, cpu: int, count: int) -> None:
         """Takes a report of losses; they are told while they happen, and recorded."""
         self._losses.add(cpu, count)
-        self._losses.tell(time.monotonic())
         self._formatter.lost(cpu, count)
         if self._recorder is not None:
             self._recorder.lost(cpu, count)
 
     def _turn(self) -> float | None:
         """What is to be done beside the events; returns in how many seconds again."""
-        self._losses.tell(time.monotonic())
+        self._losses.tell(time.monotonic(), self._read_counters)
         if not self._output.waiting():
-            self._console.update_status(self._stream.delivered, self._buffer.lost)
+            self._console.update_status(self._stream.delivered, self._losses.known)
         waits = [self._console.status_due(), self._formatter.turn()]
         return min((wait for wait in waits if wait is not None), default=None)
 

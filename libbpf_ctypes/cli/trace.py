@@ -15,6 +15,7 @@ from .probing import COUNTERS, EVENTS, NotByNameError, Probing
 from .session import open_output, tell_failure
 
 if TYPE_CHECKING:
+    from ..object import BpfObject
     from .calls import Calls
     from .output import Output
     from .reading import Events
@@ -69,17 +70,17 @@ class _Trace:
                 if stacks is not None:
                     closing.callback(stacks.close)
                 if not self._options.lines.is_text:  # first tell what it lacks
-                    self._start_reading(buffer, self._output, calls, stacks)
+                    self._start_reading(obj, buffer, self._output, calls, stacks)
                 with probing.attached(obj, calls) as attached:
                     started, end = probing.begin(obj, attached, calls)
                     # What reads events takes a while to import: the probe is there already,
                     # and the buffers keep what comes meanwhile.
                     events = self._events or self._start_reading(
-                        buffer, self._output, calls, stacks
+                        obj, buffer, self._output, calls, stacks
                     )
                     events.listen(started / 1e9, end / 1e9)
                     traced = probing.finish(obj, attached, started, end)
-                return events.end(obj.maps[COUNTERS], traced, attached.missed())
+                return events.end(traced, attached.missed())
 
     def _stop(self) -> None:
         if self._events is not None:
@@ -87,6 +88,7 @@ class _Trace:
 
     def _start_reading(
         self,
+        obj: BpfObject,
         buffer: PerfBuffer[Any],
         output: Output,
         calls: Calls | None,
@@ -94,7 +96,8 @@ class _Trace:
     ) -> Events:
         from .reading import Events
 
-        self._events = Events(self._options, calls, buffer, output, self._console, stacks)
+        counters = obj.maps[COUNTERS]
+        self._events = Events(self._options, calls, buffer, counters, output, self._console, stacks)
         if self._probing.stopping:  # a signal came before there was anything to stop
             self._events.stop()
         return self._events

@@ -152,15 +152,35 @@ def test_a_recording_keeps_the_account() -> None:
 
 def test_losses_are_told_at_most_once_a_second(capsys: pytest.CaptureFixture[str]) -> None:
     losses = Losses(Console(quiet=False, verbose=False))
-    losses.tell(100.0)
+    losses.tell(100.0, list)
     for number in range(50):
         losses.add(1, 2)
-        losses.tell(100.0 + number / 10)
+        losses.tell(100.0 + number / 10, list)
     losses.add(0, 1)
     losses.add(3, 1)
-    losses.tell(105.5)
+    losses.tell(105.5, list)
     told = capsys.readouterr().err.splitlines()
     assert told[0] == ("[WARNING] 2 events lost on CPU 1: they come faster than they are read")
     assert len(told) == 6
     assert told[-1].startswith("[WARNING] 20 events lost on 3 CPUs: ")
-    assert sum(int(line.split()[1]) for line in told) == 102
+    assert sum(int(line.split()[1]) for line in told) == 102 == losses.known
+
+
+def test_losses_that_no_buffer_reported_yet_are_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    losses, rows = (
+        Losses(Console(quiet=False, verbose=False)),
+        [Counters(0, 9, 7), Counters(0, 9, 0)],
+    )
+    losses.tell(100.0, lambda: rows)
+    losses.add(0, 5)  # two more are reported later
+    losses.tell(101.5, lambda: rows)
+    losses.add(0, 2)
+    losses.add(1, 1)
+    losses.tell(103.0, lambda: rows)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        "[WARNING] 7 events lost on CPU 0",
+        "[WARNING] 1 events lost on CPU 1",
+    ]

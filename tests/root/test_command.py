@@ -103,6 +103,20 @@ def test_losses_are_told_and_the_accounts_add_up(caller: Caller, tmp_path: Path)
     assert "do not add up" not in err
 
 
+def test_losses_are_told_while_nobody_reads_the_lines(load: Tool) -> None:
+    """What is not read tells of no loss: the kernel's counters do."""
+    process = start("-p", str(load.pid), "--sample=1/20", "--json", "-d", "20")
+    assert process.stderr is not None
+    told = next(process.stderr)
+    process.send_signal(signal.SIGINT)
+    assert re.match(r"\[WARNING\] \d+ events lost on CPU \d", told), told
+    assert process.stdout is not None
+    process.stdout.close()
+    rest = process.stderr.read()
+    assert process.wait(10) == 0, rest
+    assert "do not add up" not in rest
+
+
 def test_a_closed_pipe_ends_it_quietly(slow_load: Tool) -> None:
     process = start("-p", str(slow_load.pid))
     assert process.stdout is not None
