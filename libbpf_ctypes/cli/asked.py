@@ -12,7 +12,7 @@ from .columns import wanted_arguments
 from .filter import Filter, compile_filter
 from .functions import Function, find_functions
 from .origin import RETURNED
-from .pattern import Pattern, compile_patterns
+from .pattern import Pattern, compile_patterns, least_length
 from .places import nearest
 from .scope import KernelTypes, MissingArgument
 from .usage import UsageError
@@ -157,7 +157,7 @@ def all_filters(
 
 
 def comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:
-    """What recognises the names of processes."""
+    """What recognises the names of processes. Raises: UsageError: none can be recognised."""
     cut = []
     for comm in comms:
         raw = os.fsencode(comm)
@@ -165,4 +165,10 @@ def comm_pattern(comms: tuple[str, ...], console: Console) -> Pattern | None:
             comm = os.fsdecode(raw[:_COMM_MAX])
             console.warning(f"The kernel keeps {_COMM_MAX} bytes of a name: --comm {comm!r} it is.")
         cut.append(comm)
-    return compile_patterns(cut) if cut else None
+    made = compile_patterns(cut) if cut else None
+    for comm in cut:
+        if least_length(comm) > _COMM_MAX:
+            raise UsageError(
+                f"--comm {comm!r} matches nothing: the kernel keeps {_COMM_MAX} bytes of a name"
+            )
+    return made

@@ -51,6 +51,8 @@ _HANDLER_FRAME, _HANDLER_SINCE = (168 if os.uname().machine == "x86_64" else 0),
 _PID, _TID, _UID, _CPU = 1, 2, 4, 8
 _VALUES, _COMPARISONS, _COMM_PATTERN = 8, 4, 4
 _UNWRAP, _FIRST, _HIDES = 1, 2, 4
+#: bpf/call.bpf.h: SYSCALL_ARGUMENTS, which the program reads of each call of a wrapper.
+_UNWRAPPED = 6
 
 #: Of more functions than that the types are looked up by an index.
 _MANY = 20
@@ -212,6 +214,7 @@ class Calls:
         looks = [
             name
             for name, wanted in (
+                ("pid namespaces", self.ids.offsets),
                 ("process", choice.pids),
                 ("thread", choice.tids),
                 ("user", choice.uids),
@@ -224,12 +227,16 @@ class Calls:
         compared = [[each.fetch for each in made.comparisons] for made in self._filters]
         fetched = [made.fetches for made in self._arguments]
         every = [f"looks at its {', '.join(looks)}"] if looks else []
+        if any(function.syscall for function in self.functions):
+            every.append(f"{_UNWRAPPED} reads of memory for a system call's arguments")
         if any(compared):
             most = max(len(made.comparisons) for made in self._filters)
             every.append(f"up to {most} comparison{'s' * (most > 1)}, {_reads(compared)}")
-        sent = f"{_reads(fetched)}, "
-        if self._options.sums:
-            sent += "kept until it returns, then " if self._exit else ""
+        options, sent = self._options, f"{_reads(fetched)}, "
+        for name, wanted in (("kernel", options.kernel_stack), ("user", options.user_stack)):
+            sent += f"its {name} stack, " if wanted else ""
+        sent += "kept until it returns, then " if self._exit else ""
+        if options.sums:
             sent += "added to its group"
         else:
             sent += f"{self.schema.size} bytes in its CPU's buffer"

@@ -45,6 +45,12 @@ def is_glob(text: str) -> bool:
     return any(character in text for character in "*?[\\")
 
 
+def least_length(glob: str) -> int:
+    """Bytes that a text has at least that matches."""
+    found = _TOKEN.finditer(glob.encode(errors="surrogateescape"))
+    return sum(not token[2] for token in found)
+
+
 def compile_patterns(globs: list[str]) -> Pattern:
     r"""One automaton for all of them: a text that matches any of them matches.
 

@@ -51,10 +51,23 @@ def test_the_plan_says_what_is_read_and_sent() -> None:
     assert "openat = __" in lines[1]
     assert "(int dfd, const char *filename, int flags, umode_t mode): kprobe" in lines[1]
     assert lines[2:4] == [
-        "Every call: looks at its process, name",
+        "Every call: looks at its process, name; 6 reads of memory for a system call's arguments",
         "A call that is chosen: 1 read of memory, 432 bytes in its CPU's buffer; one of 10, by "
         "chance",
     ]
+
+
+def test_the_plan_says_what_stacks_and_returns_cost() -> None:
+    done = run_tool("kretprobe", "vfs_read", "-k", "-u", "--fields", "ns_pid", "--dry-run")
+    if "/proc/kallsyms" in done.stderr:
+        lacking("/proc/kallsyms cannot be read")
+    assert done.stdout.splitlines()[2:4] == [
+        "Every call: looks at its pid namespaces",
+        "A call that is chosen: 0 reads of memory, its kernel stack, its user stack, kept until it "
+        "returns, then 176 bytes in its CPU's buffer",
+    ]
+    done = run_tool("count", "vfs_read", "--by", "kernel-stack", "--dry-run")
+    assert ": 0 reads of memory, its kernel stack, added to its group\n" in done.stdout
 
 
 def test_a_key_that_is_none_is_named() -> None:
@@ -77,6 +90,7 @@ def test_a_key_that_is_none_is_named() -> None:
         (["--record", "x"], "--dry-run traces nothing: leave --record out"),
         (["--comm", ""], "--comm takes the name of a process, or a pattern, not ''"),
         (["--comm", "x" * 40 + "*" + "y" * 40], "too long"),
+        (["--comm", "systemd-journald*"], "matches nothing: the kernel keeps 15 bytes of a name"),
     ],
 )
 def test_what_is_wrong_is_named(words: list[str], told: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libbpf_ctypes.cli.pattern import compile_patterns, is_glob
+from libbpf_ctypes.cli.pattern import compile_patterns, is_glob, least_length
 from libbpf_ctypes.cli.usage import UsageError
 
 letters = st.sampled_from("ab/.-]")
@@ -35,6 +35,7 @@ def as_expression(glob: str) -> str:
 def test_a_text_matches_as_in_a_shell(many: list[str], text: str) -> None:
     expected = any(re.fullmatch(as_expression(glob), text) for glob in many)
     assert compile_patterns(many).matches(text.encode()) == expected
+    assert not expected or len(text) >= min(map(least_length, many))
 
 
 @given(st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=15))
