@@ -152,7 +152,8 @@ class _Run:
         aggregate, lines, output = self._aggregate, self._options.lines, self._output
         assert output is not None
         self._groups, self._counters = obj.maps["GROUPS"], obj.maps["COUNTERS"]
-        self._labels = Labels(aggregate.by, calls.traced, stacks)
+        inside = bool(calls.ids.namespace and calls.ids.offsets)
+        self._labels = Labels(aggregate.by, calls.traced, stacks, in_container=inside)
         if lines.json:
             header = JsonLines(lines, calls.traced, self._clock, here())
             kind = "latency" if aggregate.times else "count"

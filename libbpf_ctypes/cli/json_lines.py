@@ -121,6 +121,7 @@ class JsonLines(Formatter):
             unreadable=counters.unreadable,
             delivered=account.delivered,
             beyond=account.beyond,
+            unread=account.unread,
             lost=account.lost,
             lost_in_buffer=counters.refused,
             lost_cpus=_by_cpu(dict(account.refused_cpus)),

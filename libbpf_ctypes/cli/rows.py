@@ -46,11 +46,19 @@ class Labels:
         by: what the groups are by.
         functions: of the trace.
         stacks: names of the stacks' functions, where --by asks for stacks.
+        in_container: a process of number 0 is one of another pid namespace.
     """
 
-    def __init__(self, by: By, functions: tuple[Traced, ...], stacks: Any = None) -> None:
+    def __init__(
+        self,
+        by: By,
+        functions: tuple[Traced, ...],
+        stacks: Any = None,
+        *,
+        in_container: bool = False,
+    ) -> None:
         self._by, self._functions = by, functions
-        self._stacks = stacks
+        self._stacks, self._in_container = stacks, in_container
         self._made: dict[bytes, Row] = {}
         self.headings = tuple(
             by.argument_name if name == ARGUMENT else name
@@ -83,6 +91,8 @@ class Labels:
             elif key in ("comm", "function"):
                 value = group.comm if key == "comm" else self._label(group.function)
                 cell = escape(value) if key == "comm" else label_of(self._functions, group.function)
+            elif key in ("pid", "tid") and self._in_container and not getattr(group, key):
+                cell, value = "?", None
             else:
                 value = getattr(group, key)
                 cell = str(value)

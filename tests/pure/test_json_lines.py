@@ -192,13 +192,18 @@ def test_the_summary_accounts_for_all() -> None:
     (quiet,) = records(formatter().end(account(filtered=4)))
     assert quiet == {
         "type": "summary", "seen": 7, "filtered": 4, "unreadable": 0, "delivered": 3, "beyond": 0,
-        "lost": 0, "lost_in_buffer": 0, "lost_cpus": {}, "missed": None, "in_flight": 0,
-        "unmatched": 0, "no_room": 0, "no_stack": 0, "duration_ns": 2 * 10**9, "adds_up": True,
+        "unread": 0, "lost": 0, "lost_in_buffer": 0, "lost_cpus": {}, "missed": None,
+        "in_flight": 0, "unmatched": 0, "no_room": 0, "no_stack": 0, "duration_ns": 2 * 10**9,
+        "adds_up": True,
     }  # fmt: skip
     (lossy,) = records(formatter().end(account(5, 2)))
     assert (lossy["lost"], lossy["lost_cpus"], lossy["missed"]) == (5, {"0": 1, "9": 4}, 2)
     (wrong,) = records(formatter().end(account()._replace(delivered=2)))
     assert wrong["adds_up"] is False
+    early = account(5)._replace(delivered=2, drained=False)
+    for one, lost in ((early, 6), (early._replace(reader_left=True), 5)):
+        (told,) = records(formatter().end(one))
+        assert (told["seen"], told["delivered"], told["unread"], told["lost"]) == (8, 2, 1, lost)
 
 
 def test_errors_are_records() -> None:

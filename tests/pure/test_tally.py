@@ -187,6 +187,15 @@ DFD = OPENAT.arguments[0]
 PATH = OPENAT.arguments[1]._replace(value=0)
 
 
+def test_a_process_that_a_container_does_not_have_is_no_process_0() -> None:
+    by, found = read_by("pid,tid,uid", ()), {group(0): Tally(1)}
+    (row,) = Labels(by, (OPENAT,), in_container=True).rows(found)
+    assert row.cells == ("?", "?", "0")
+    assert row.json == {"by": {"pid": None, "tid": None, "uid": 0}}
+    (row,) = Labels(by, (OPENAT,)).rows(found)
+    assert row.cells == ("0", "0", "0")
+
+
 def test_a_number_has_its_name() -> None:
     labels = Labels(read_by("dfd", ()), of(DFD))
     rows = labels.rows({group(value=0xFFFFFF9C): Tally(2), group(value=7): Tally(1)})
