@@ -145,8 +145,8 @@ class ElfSymbols:
             count = min(layout.unpack_from(pread(file, start, size))[5], _MOST_HEADERS)
         data = pread(file, start, size * count)
         for at in range(0, size * count, size):
-            name, kind, _flags, _address, offset, length, link, _info = layout.unpack_from(data, at)
-            yield Section(name, kind, offset, length, link)
+            name, kind, _flags, address, offset, length, link, _info = layout.unpack_from(data, at)
+            yield Section(name, kind, address, offset, length, link)
 
     def _symbol_tables(self, file: BinaryIO, sections: list[Section], kind: int) -> Iterator[Table]:
         for place, section in enumerate(sections):
@@ -155,7 +155,7 @@ class ElfSymbols:
                     each for each in sections if each.type == _SHT_GNU_VERSYM and each.link == place
                 )
                 strings = sections[section.link]
-                yield Table(file, section, strings, self.is_64, next(versions, None))
+                yield Table(file, section, strings, sections, self.is_64, next(versions, None))
 
     def _add_debug_data(self, file: BinaryIO, sections: list[Section]) -> None:
         """The symbols that Fedora and its kin leave in stripped files, packed."""

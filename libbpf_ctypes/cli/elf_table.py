@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _STB_LOCAL = 0
 _HIDDEN = 0x8000  # of a version: it is not the one that programs are linked with today
-_OLD = 1 << 40
+_OLD, _SECTION = 1 << 40, 41
 
 _MOST_SYMBOLS = 1 << 23
 _LONGEST_NAME = 4096
@@ -49,6 +49,7 @@ class Section(NamedTuple):
 
     name: int
     type: int
+    address: int
     offset: int
     size: int
     link: int
@@ -60,6 +61,7 @@ class Table:
     Args:
         file: stays open for the names.
         symbols, strings: the sections.
+        sections: all of the file's.
         is_64: whether the file is of ELFCLASS64.
         versions: the section of the symbols' versions, if there is one.
 
@@ -71,14 +73,16 @@ class Table:
         file: BinaryIO,
         symbols: Section,
         strings: Section,
+        sections: list[Section],
         is_64: bool,
         versions: Section | None = None,
     ) -> None:
         self._file = file
         self._strings = strings
+        self._section_ends = [each.address + each.size for each in sections]
         entry = 24 if is_64 else 16
         values, sizes = array("Q"), array("Q")
-        names = array("Q")  # and the type and binding, in the bits from 32, and _OLD
+        names = array("Q")  # and type and binding, in the bits from 32; _OLD; the section
         of_version = array("H", b"" if versions is None else _versions(file, versions))
         end = symbols.offset + min(symbols.size, entry * _MOST_SYMBOLS)
         for start in range(symbols.offset, end, entry * _CHUNK):
@@ -95,7 +99,7 @@ class Table:
                     values.append(value)
                     sizes.append(size)
                     old = place < len(of_version) and of_version[place] & _HIDDEN
-                    names.append(name | info << 32 | (_OLD if old else 0))
+                    names.append(name | info << 32 | (_OLD if old else 0) | section << _SECTION)
         order = sorted(range(len(values)), key=values.__getitem__)
         self._values = array("Q", (values[i] for i in order))
         self._sizes = array("Q", (sizes[i] for i in order))
@@ -117,11 +121,17 @@ class Table:
             while first and values[first - 1] == value and place - first < 64:
                 first -= 1
             size = max(self._sizes[first:place])
-            # A function in assembler that does not tell its size goes on to the next one.
-            if address < (value + size if size else following):
+            # A function in assembler that does not tell its size goes on to the next one, but
+            # not beyond its section, as .init's _init.
+            end = value + size if size else min(following, self._end_of_section(first))
+            if address < end:
                 return min(map(self._candidate, range(first, place)))[-1], address - value
             place, following = first, value
         return None
+
+    def _end_of_section(self, place: int) -> int:
+        section = self._names[place] >> _SECTION
+        return self._section_ends[section] if section < len(self._section_ends) else 1 << 64
 
     def _candidate(self, place: int) -> tuple[int, bool, int, str]:
         """The name of a symbol, behind what makes it better than another of its address."""

@@ -33,7 +33,9 @@ extern int __alias(int n) __attribute__((alias("shown")));
 int last(int n) { return n + shown(n); }
 void *where_hidden(void) { return hidden; }
 __asm__(".text\n.globl bare\n.type bare, @function\nbare: nop\nnop\nret\nud2\n"
-	".globl end\n.type end, @function\nend: ret\n.size end, 1\n");
+	".globl end\n.type end, @function\nend: ret\n.size end, 1\n"
+	".section .apart, \"ax\"\n.globl lonely\n.type lonely, @function\nlonely: nop\nret\n"
+	".section .behind, \"ax\"\n.type local, @function\nlocal: nop\nret\n.size local, 2\n");
 """
 
 # It prints the addresses of functions, and waits until its stdin is closed.
@@ -139,6 +141,8 @@ def test_a_stripped_library_names_what_it_exports(
     with symbols_of(stripped) as symbols:
         assert symbols.at(places["last"]) == ("last", 0)
         assert symbols.at(places["hidden"]) is None
+        assert symbols.at(places["lonely"] + 1) == ("lonely", 1)
+        assert symbols.at(places["local"]) is None, "lonely, without a size, ends with its section"
 
 
 def build_id_of(path: Path) -> str:
