@@ -18,19 +18,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import BpfError
 from .output import open_file
+from .parquet_footer import MAGIC, TRAILER, Footer
 
 if TYPE_CHECKING:
     import pyarrow
-
-_MAGIC = b"PAR1"
-
-#: What a file ends with: the length of the footer before it, and the magic number.
-_TRAILER = struct.Struct("<I4s")
 
 #: Compressed, a row group may have so much more than the bytes of its table.
 _SLACK = 1 << 20
@@ -50,7 +45,7 @@ class ParquetFile:
 
     def __init__(self, path: str, schema: pyarrow.Schema, statistics: list[str]) -> None:
         self._path, self._schema, self._statistics = path, schema, statistics
-        self._groups: Any = None  # FileMetaData of the row groups so far
+        self._row_groups = Footer()
         self._memory = -1
         self._fd = open_file(path)
         try:
@@ -58,9 +53,9 @@ class ParquetFile:
                 reason = "it is not a file that can be written at any place"
                 raise BpfError(f"write to {path}", None, reason, hint="Name a plain file with -o.")
             self._memory = os.memfd_create("row group", os.MFD_CLOEXEC)
-            self._footer_at = len(_MAGIC)
+            self._footer_at = len(MAGIC)
             self._footer = self._make_footer({})
-            self._write(_MAGIC + self._footer, 0)
+            self._write(MAGIC + self._footer, 0)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and not isinstance(error, BpfError):
@@ -76,17 +71,14 @@ class ParquetFile:
         try:
             row_group = b""
             if table.num_rows:
-                row_group, made = self._encode(table)
-                if self._groups is None:
-                    self._groups = made
-                else:
-                    self._groups.append_row_groups(made)
+                row_group, end = self._encode(table)
+                self._row_groups.add(end)
             self._put(row_group, self._make_footer(metadata))
         except OSError as error:
             raise self._failure(error) from None
 
-    def _encode(self, table: pyarrow.Table) -> tuple[bytes, Any]:
-        """A row group as it is where the footer is now, and its FileMetaData."""
+    def _encode(self, table: pyarrow.Table) -> tuple[bytes, bytes]:
+        """A row group as it is where the footer is now, and the end of a file of it alone."""
         import pyarrow
         import pyarrow.parquet
 
@@ -94,7 +86,6 @@ class ParquetFile:
         start = self._footer_at
         os.ftruncate(self._memory, 0)
         os.ftruncate(self._memory, start + 2 * table.nbytes + _SLACK)
-        made: list[Any] = []
         with pyarrow.memory_map(f"/proc/self/fd/{self._memory}", "r+") as sink:
             with pyarrow.parquet.ParquetWriter(
                 sink,
@@ -102,48 +93,41 @@ class ParquetFile:
                 compression="zstd",
                 write_statistics=self._statistics,
                 store_schema=False,
-                metadata_collector=made,
             ) as writer:
                 sink.seek(start)
                 writer.write_table(table, row_group_size=table.num_rows)
                 size = sink.tell() - start
             data = os.pread(self._memory, size, start)
+            end = os.pread(self._memory, sink.tell() - start - size, start + size)
         os.ftruncate(self._memory, 0)
-        return data, made[0]
+        return data, end
 
     def _make_footer(self, metadata: dict[str, str]) -> bytes:
         import pyarrow
         import pyarrow.parquet
 
-        # Of a file without rows, since its metadata are those of the merged one.
+        # Of a file without rows: its metadata are the file's.
         empty = pyarrow.BufferOutputStream()
-        made: list[Any] = []
-        with pyarrow.parquet.ParquetWriter(
-            empty, self._schema, store_schema=False, metadata_collector=made
-        ) as writer:
+        with pyarrow.parquet.ParquetWriter(empty, self._schema, store_schema=False) as writer:
             writer.add_key_value_metadata(metadata)
-        if self._groups is not None:
-            made[0].append_row_groups(self._groups)
-        sink = pyarrow.BufferOutputStream()
-        made[0].write_metadata_file(sink)
-        footer: bytes = sink.getvalue().to_pybytes()[len(_MAGIC) :]
-        return footer
+        return self._row_groups.make(empty.getvalue().to_pybytes())
 
     def _put(self, row_group: bytes, footer: bytes) -> None:
         """Puts a row group and a new footer in the place of the footer: see the module's text."""
         start, old = self._footer_at, self._footer
         end = start + len(row_group) + len(footer)
         copy = max(end, start + len(old))
-        copy += -(copy + len(old)) % _TRAILER.size  # the trailer lies within one page
-        trailer = copy + len(old) - _TRAILER.size
-        self._write(_TRAILER.pack(trailer - start, _MAGIC), trailer)
-        self._write(old[: -_TRAILER.size], copy)
-        self._write(old[-_TRAILER.size :], trailer)
-        self._write(row_group + footer, start)
+        copy += -(copy + len(old)) % TRAILER.size  # the trailer lies within one page
+        trailer = copy + len(old) - TRAILER.size
+        self._write(TRAILER.pack(trailer - start, MAGIC), trailer)
+        self._write(memoryview(old)[: -TRAILER.size], copy)
+        self._write(old[-TRAILER.size :], trailer)
+        self._write(row_group, start)
+        self._write(footer, start + len(row_group))
         os.ftruncate(self._fd, end)
         self._footer_at, self._footer = start + len(row_group), footer
 
-    def _write(self, data: bytes, at: int) -> None:
+    def _write(self, data: bytes | memoryview, at: int) -> None:
         view = memoryview(data)
         while view:
             size = os.pwrite(self._fd, view, at)

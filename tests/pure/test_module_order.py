@@ -152,6 +152,7 @@ ORDER = [
     "cli.otlp",
     "cli.chrome_trace",
     "cli.parquet_columns",
+    "cli.parquet_footer",
     "cli.parquet_file",
     "cli.parquet",
     "cli.formatters",

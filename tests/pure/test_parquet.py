@@ -30,6 +30,7 @@ from libbpf_ctypes.cli.formats import (
 from libbpf_ctypes.cli.formatters import call_formatter
 from libbpf_ctypes.cli.origin import Traced
 from libbpf_ctypes.cli.parquet_columns import argument_columns
+from libbpf_ctypes.cli.parquet_footer import Footer
 from libbpf_ctypes.cli.style import PLAIN
 from libbpf_ctypes.errors import BpfError
 
@@ -41,6 +42,7 @@ from .test_account import GOOD
 
 try:
     import duckdb
+    import pyarrow
     import pyarrow.parquet as pq
 except ImportError as missing:
     lacking_package = str(missing)
@@ -430,7 +432,7 @@ except BpfError as error:
     assert rows_read(path) >= 100
 
 
-@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("step", range(5))
 def test_nothing_is_written_behind_what_could_not_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -456,6 +458,32 @@ def test_nothing_is_written_behind_what_could_not_be(
     assert made.turn() is None
     assert made.end(None) == ""  # as at the end of a trace that an error ended
     assert rows_read(path) == 100
+
+
+@pytest.mark.parametrize("groups", [0, 1, 14, 15, 300])
+def test_the_footer_is_the_one_that_pyarrow_would_write(groups: int) -> None:
+    ours = Footer()
+    theirs: list[Any] = []
+
+    def written_by_pyarrow(rows: int, told: dict[str, str]) -> bytes:
+        schema = pyarrow.schema({"n": "int64", "text": "string"})
+        table = pyarrow.table([list(range(rows)), ["x"] * rows], schema=schema)
+        sink = pyarrow.BufferOutputStream()
+        with pq.ParquetWriter(sink, schema, metadata_collector=theirs) as made:
+            if rows:
+                made.write_table(table)
+            made.add_key_value_metadata(told)
+        data: bytes = sink.getvalue().to_pybytes()
+        return data
+
+    empty = written_by_pyarrow(0, {"host": "a"})
+    (whole,) = theirs
+    for rows in range(1, groups + 1):
+        ours.add(written_by_pyarrow(rows, {}))
+        whole.append_row_groups(theirs.pop())
+    sink = pyarrow.BufferOutputStream()
+    whole.write_metadata_file(sink)
+    assert ours.make(empty) == sink.getvalue().to_pybytes()[len(b"PAR1") :]
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
