@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import kernel
 from ..errors import BpfError
 from ..paths import KPROBE_OBJECT
 from .options import read_cpus
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..object import BpfObject
     from .console import Console
     from .options import Choice, Options
+
+_BTF = Path("/sys/kernel/btf/vmlinux")
 
 
 def check_shipped(path: Path) -> None:
@@ -71,10 +74,12 @@ def tell_failure(
 
 def check_choice(choice: Choice) -> None:
     """Refuses what can never match. Raises: BpfError."""
-    for pid in choice.pids:
-        _check_process(pid)
-    for tid in choice.tids:
-        _check_thread(tid)
+    # In a container without BTF they are the host's, of which its /proc does not tell.
+    if kernel.in_initial_pid_namespace() or _BTF.exists():
+        for pid in choice.pids:
+            _check_process(pid)
+        for tid in choice.tids:
+            _check_thread(tid)
     _check_cpus(choice.cpus)
 
 
