@@ -496,8 +496,7 @@ static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum p
 	event->cpu = bpf_get_smp_processor_id();
 	event->uid = bpf_get_current_uid_gid();
 	if ((tracer_pid && event->pid == tracer_pid) || !is_chosen(CHOSEN_PID, event->pid) ||
-	    !is_chosen(CHOSEN_TID, event->tid) || !is_chosen(CHOSEN_UID, event->uid) ||
-	    !is_chosen(CHOSEN_CPU, event->cpu))
+	    !is_chosen(CHOSEN_TID, event->tid) || !is_chosen(CHOSEN_UID, event->uid))
 		return FILTERED;
 	if (cgroup_chosen && bpf_current_task_under_cgroup(&CGROUPS, 0) != 1)
 		return FILTERED;
@@ -507,7 +506,7 @@ static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum p
 		return FILTERED;
 	event->function = key = cookies ? bpf_get_attach_cookie(ctx) : 0;
 	*function = bpf_map_lookup_elem(&FUNCTIONS, &key);
-	if (!*function)
+	if (!*function || !is_chosen(CHOSEN_CPU, event->cpu))
 		return FILTERED;
 	if (place == TRACEPOINT)
 		read_record(ctx, scratch->sources);

@@ -29,6 +29,8 @@ static __always_inline int at_call(void *ctx, enum place place, enum deed deed)
 			outcome = deed == KEEP ? keep_call(ctx, &scratch->event) :
 						 send_event(ctx, &scratch->event);
 		}
+	} else if (deed == KEEP && function) {
+		forget_before(ctx, &scratch->event);
 	}
 	give_back(scratch);
 	count(outcome);

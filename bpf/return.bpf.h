@@ -29,8 +29,7 @@ struct {
 #define POPPED 0
 #endif
 
-/* Keeps the call, as it is described in the scratch's event, until it returns. */
-static __always_inline enum outcome keep_call(void *ctx, const struct call_event *event)
+static __always_inline struct span span_of(void *ctx, const struct call_event *event)
 {
 	struct span span = {
 		.tid = event->host_tid,
@@ -38,7 +37,23 @@ static __always_inline enum outcome keep_call(void *ctx, const struct call_event
 		.stack_pointer = *(__u64 *)(ctx + STACK_OFFSET),
 	};
 
+	return span;
+}
+
+/* Keeps the call, as it is described in the scratch's event, until it returns. */
+static __always_inline enum outcome keep_call(void *ctx, const struct call_event *event)
+{
+	struct span span = span_of(ctx, event);
+
 	return bpf_map_update_elem(&SPANS, &span, event, BPF_ANY) ? NO_ROOM : BEGUN;
+}
+
+/* A call that is left out is not to be met as one before it in its place that never returned. */
+static __always_inline void forget_before(void *ctx, const struct call_event *event)
+{
+	struct span span = span_of(ctx, event);
+
+	bpf_map_delete_elem(&SPANS, &span);
 }
 
 /*

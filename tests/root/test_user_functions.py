@@ -213,6 +213,44 @@ def test_a_return_of_a_call_that_was_left_out_is_not_its_callers(tmp_path: Path)
     assert (summary["filtered"], summary["in_flight"], summary["unmatched"]) == (1, 0, 1)
 
 
+#: try(1) never returns: it jumps out. try(0) returns 5, from the same place on the stack.
+JUMPING = """
+#include <setjmp.h>
+#include <stdio.h>
+static jmp_buf out;
+__attribute__((noipa)) int try(int jump)
+{
+    if (jump)
+        longjmp(out, 1);
+    return 5;
+}
+int main(void)
+{
+    getchar();
+    for (volatile int jump = 1; jump >= 0; jump--)
+        if (!setjmp(out))
+            try(jump);
+    puts("done");
+    fflush(stdout);
+    return getchar();
+}
+"""
+
+
+@pytest.mark.parametrize("sample", ["0", "1"])
+def test_a_call_that_never_returned_is_not_met_at_anothers_return(
+    tmp_path: Path, sample: str
+) -> None:
+    command = [need("gcc"), "-x", "c", "-", "-o", str(tmp_path / "jumping")]
+    subprocess.run(command, input=JUMPING, encoding="ascii", check=True)
+    with running(str(tmp_path / "jumping")) as process:
+        words = ("uretprobe", ":try", "-p", str(process.pid), "--ret=int", "--arg=arg0:int")
+        events, summary = trace([process], *words, f"--filter=arg0:int == {sample}")
+    returned = [(0, 5)] if sample == "0" else []
+    assert list(zip(values(events, "arg0"), values(events, "ret"))) == returned
+    assert (summary["filtered"], summary["in_flight"]) == (1, 1 - len(returned))
+
+
 def test_each_return_has_its_own_call_among_threads(caller: Caller) -> None:
     events, _summary = trace(
         [caller], "uretprobe", ":fails", "-p", str(caller.pid), "--ret=int", "--arg=arg0:int"
