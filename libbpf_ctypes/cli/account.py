@@ -112,7 +112,10 @@ def tell(account: Account, function: str, console: Console, *, replayed: bool = 
     )
     before = begun_before(counters)
     if before:
-        console.info(f"{before} more returned whose calls had begun before the trace")
+        console.info(
+            f"{before} more returned whose calls were not seen: begun before the trace, or by a "
+            "process that forked in them"
+        )
     seconds = account.duration_ns / 1e9
     rate = account.shown / seconds if seconds else 0.0
     if account.beyond:
@@ -138,7 +141,8 @@ def _tell_room(counters: Counters, console: Console) -> None:
 
 
 def begun_before(counters: Counters) -> int:
-    """Returns of calls that had begun before the trace: so many at least.
+    """Returns of calls that were not seen to begin, or that a parent of a fork began: so many
+    at least.
 
     What was left out when it began returns without a match, too, if it returns in time.
     """

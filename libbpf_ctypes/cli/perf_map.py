@@ -30,7 +30,9 @@ class PerfMap:
         self._owners = owners
         self._read = 0  # bytes
         self._end = self._rest = b""  # the last bytes that were read; the line that they begin
-        self._functions: dict[int, tuple[int, str]] = {}  # by start: the end, and the name
+        # By start: the end; how many lines came before it; the name.
+        self._functions: dict[int, tuple[int, int, str]] = {}
+        self._lines = 0
         self._starts: list[int] = []
 
     def refresh(self) -> None:
@@ -45,7 +47,7 @@ class PerfMap:
                 self._read_on(file)
         except OSError:
             pass
-        self._starts = sorted(self._functions)
+        self._starts = self._last_ones()
 
     def _read_on(self, file: BinaryIO) -> None:
         if pread(file, self._read - len(self._end), len(self._end)) != self._end:
@@ -71,14 +73,29 @@ class PerfMap:
                 name = words[2].decode("utf-8", "surrogateescape")
             except (ValueError, IndexError):
                 continue
-            self._functions[start] = start + size, name
+            self._lines += 1
+            self._functions[start] = start + size, self._lines, name
+
+    def _last_ones(self) -> list[int]:
+        """Where functions begin, in order; what others were written over is forgotten."""
+        functions, found = self._functions, list[int]()
+        for start in sorted(functions):
+            line = functions[start][1]
+            while found and start < functions[found[-1]][0]:
+                if functions[found[-1]][1] > line:
+                    del functions[start]
+                    break
+                del functions[found.pop()]
+            else:
+                found.append(start)
+        return found
 
     def at(self, address: int) -> tuple[str, int] | None:
         """The function of an address, and how far the address lies in it; None: none."""
         place = bisect_right(self._starts, address)
         if place:
             start = self._starts[place - 1]
-            end, name = self._functions[start]
+            end, _line, name = self._functions[start]
             if address < end:
                 return name, address - start
         return None

@@ -113,6 +113,6 @@ def _summary(sums: Sums) -> str:
     if sums.missed is not None:
         missed = f"{sums.missed} missed"
     before = begun_before(counters)
-    older = f"; at least {before} returned that had begun before" if before else ""
+    older = f"; at least {before} returned whose calls were not seen" if before else ""
     seconds = sums.duration_ns / 1e9
     return f"{counters.seen} calls in {seconds:.1f} seconds: {', '.join(parts)}{older}; {missed}"

@@ -196,12 +196,13 @@ def test_a_replay_of_returns_and_stacks_prints_what_was_printed(
     assert replay.run({**words, "FILE": str(path), "FUNCTION": []}) == 0
     again = capfd.readouterr()
     assert again.out == text
-    assert again.err.splitlines()[1:] == told.splitlines()
+    recorded = told.replace("missed: not known before Linux 6.7", "missed: not recorded")
+    assert again.err.splitlines()[1:] == recorded.splitlines()
     assert "vfs_open" in text
     assert "[77]" in text
     assert "1 calls were left out: too many others were under way" in told
     assert "10 calls seen: 4 filtered, 3 delivered, 1 found no room, 2 not returned, 0 lost" in told
-    assert "3 more returned whose calls had begun before the trace" in told
+    assert "3 more returned whose calls were not seen" in told
     assert "6 stacks are not shown" in told
     if "--json" in change:
         records = [json.loads(line) for line in text.splitlines()]

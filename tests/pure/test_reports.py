@@ -308,7 +308,7 @@ def test_all_calls_are_accounted_for(capsys: pytest.CaptureFixture[str]) -> None
     *errors, line = told(SUMS, capsys)
     assert line == (
         "[INFO] 20 calls in 2.0 seconds: 3 filtered, 1 unreadable, 2 without room, "
-        "4 not returned, 10 counted in 2 groups; at least 4 returned that had begun before; "
+        "4 not returned, 10 counted in 2 groups; at least 4 returned whose calls were not seen; "
         "5 missed"
     )
     for error, words in zip(

@@ -237,6 +237,24 @@ def test_a_map_is_read_on_as_it_grows(tmp_path: Path) -> None:
     assert perf_map.at(0x1008) == ("anew", 8)
 
 
+def test_code_that_a_jit_wrote_over_other_code(tmp_path: Path) -> None:
+    path = tmp_path / "perf-1.map"
+    path.write_text("1000 100 large\n2040 10 one\n2050 10 two\n3000 20 left\n3020 20 right\n")
+    perf_map = PerfMap(str(path), (os.getuid(),))
+    perf_map.refresh()
+    with path.open("a") as file:
+        file.write("1040 10 small\n2000 100 over both\n3010 20 between\n")
+    perf_map.refresh()
+    assert perf_map.at(0x1044) == ("small", 4)
+    assert (perf_map.at(0x1000), perf_map.at(0x1050)) == (None, None), "what is left of large"
+    assert [perf_map.at(at) for at in (0x2044, 0x2050)] == [
+        ("over both", 0x44),
+        ("over both", 0x50),
+    ]
+    assert (perf_map.at(0x3000), perf_map.at(0x3030)) == (None, None)
+    assert perf_map.at(0x3020) == ("between", 0x10)
+
+
 def test_a_map_of_another_user_or_no_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "perf-1.map"
     path.write_text("1000 10 first\n")
