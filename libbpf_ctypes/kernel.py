@@ -21,6 +21,8 @@ _KALLSYMS = Path("/proc/kallsyms")
 #: Symbols of the bytes before a function's first instruction.
 _PREFIX = "__pfx_|__cfi_"
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")
+#: What switches kprobes on and off, and ftrace, by which most of them come.
+_SWITCHES = (Path("/sys/kernel/debug/kprobes/enabled"), Path("/proc/sys/kernel/ftrace_enabled"))
 
 NO_SYS_HINT = "/sys is not mounted: 'mount -t sysfs sysfs /sys' first."
 VM_HINT = (
@@ -139,6 +141,17 @@ def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[st
 def has_kprobes() -> bool:
     """Whether this kernel has CONFIG_KPROBES (its perf unit "kprobe", since Linux 4.17)."""
     return Path("/sys/bus/event_source/devices/kprobe").exists()
+
+
+def switched_off() -> str:
+    """The file that kprobes are switched off by, whoever attaches them; "" where none tells so."""
+    for file in _SWITCHES:
+        try:
+            if file.read_text(encoding="ascii").strip() == "0":
+                return str(file)
+        except (OSError, ValueError):
+            pass
+    return ""
 
 
 def capabilities() -> int:

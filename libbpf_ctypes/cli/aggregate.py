@@ -15,7 +15,7 @@ from .console import Console
 from .json_lines import JsonLines
 from .origin import here
 from .output import Output, OutputClosedError
-from .probing import Probing
+from .probing import Probing, StoppedError
 from .report import JsonReport, Report, Section
 from .rows import Labels, Row
 from .session import open_output, tell_failure
@@ -50,6 +50,8 @@ def run(aggregate: Aggregate, make_text: MakeText) -> int:
     made = _Run(aggregate, console)
     try:
         return made.run(make_text)
+    except StoppedError:
+        return made.end_by_signal()
     except BpfError as error:
         made.tell_failure(error)
     except OSError as error:  # no descriptor left, say
@@ -230,7 +232,7 @@ class _Run:
 
     def _finish(self, output: Output) -> int:
         """Writes what is left, as long as somebody takes a part of it; the exit status."""
-        self._probing.stopping = False  # another signal ends it
+        self._probing.stopping = 0  # another signal ends it
         end = time.monotonic() + _FINISH
         try:
             while not self._probing.stopping and time.monotonic() < end:
@@ -245,6 +247,10 @@ class _Run:
         lines = f"{output.unwritten()} lines were not written"
         self._console.error(f"{lines}: nobody reads the output, or too slowly.")
         return 1
+
+    def end_by_signal(self) -> int:
+        """Ends this process: nothing was traced."""
+        return self._probing.end_by_signal()
 
     def tell_failure(self, error: BpfError) -> None:
         """Tells of what ended it."""

@@ -35,22 +35,31 @@ class NotByNameError(Exception):
     """The kernel has no function of the name that was given, or several."""
 
 
+class StoppedError(Exception):
+    """A signal came before the first probe was attached."""
+
+
 class Probing:
     """Probes by the options of a command.
 
-    Attributes: stopping: a signal came, that asks to end.
+    Attributes: stopping: the signal that asked to end; 0: none did.
     """
 
     def __init__(self, options: Options, console: Console) -> None:
         self._options = options
         self._console = console
         self._tracer = 0
-        self.stopping = False
+        self.stopping = 0
 
     def check(self) -> None:
         """Refuses what can never match. Raises: BpfError."""
         check_choice(self._options.choice)
         check_shipped(self._options.object)
+        switch = kernel.switched_off() if self._options.of_kernel else ""
+        if switch:
+            self._console.warning(
+                f"Kprobes are switched off, and may tell nothing: 'echo 1 > {switch}'."
+            )
 
     def calls(self) -> Calls:
         """What the rich programs are told. Raises: UsageError, BpfError."""
@@ -104,7 +113,10 @@ class Probing:
 
     @contextlib.contextmanager
     def attached(self, obj: BpfObject, calls: Calls | None) -> Iterator[Attached]:
-        """The probes. Raises: NotByNameError: the kernel knows the name not, or more than once."""
+        """The probes.
+
+        Raises: NotByNameError: the kernel knows the name not, or more than once. StoppedError.
+        """
         if calls is None:
             try:
                 link = obj.programs[PROGRAM].attach_kprobe(self._options.words[0])
@@ -118,8 +130,10 @@ class Probing:
             attached.add(obj.programs[PROGRAM], link, "kprobe", 1)
         else:
             attached = calls.attach(
-                obj, progress=self.progress("Attaching"), should_stop=lambda: self.stopping
+                obj, progress=self.progress("Attaching"), should_stop=lambda: bool(self.stopping)
             )
+            if not attached.count:
+                raise StoppedError
         try:
             yield attached
         finally:
@@ -143,6 +157,12 @@ class Probing:
         self._console.info(f"Detaching {self._options.probe}...")
         attached.close(self.progress("Detaching"))
         return traced
+
+    def end_by_signal(self) -> int:
+        """Ends this process as the signal does that asked to."""
+        signal.signal(self.stopping, signal.SIG_DFL)
+        os.kill(os.getpid(), self.stopping)
+        return 128 + self.stopping  # it is blocked
 
     def progress(self, what: str) -> Any:
         """Tells of a long way."""
@@ -172,8 +192,8 @@ class Probing:
             self._tracer = os.getpid()
 
     def _catch_signals(self, on_stop: Callable[[], object]) -> None:
-        def stop(_number: int, _frame: object) -> None:
-            self.stopping = True
+        def stop(number: int, _frame: object) -> None:
+            self.stopping = number
             on_stop()
 
         signal.signal(signal.SIGINT, stop)

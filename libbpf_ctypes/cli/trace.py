@@ -11,7 +11,7 @@ from ..maps import Map
 from ..perf_buffer import PerfBuffer, pages_for
 from .console import Console
 from .options import Options, read_options
-from .probing import COUNTERS, EVENTS, NotByNameError, Probing
+from .probing import COUNTERS, EVENTS, NotByNameError, Probing, StoppedError
 from .session import open_output, tell_failure
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def run(words: dict[str, Any]) -> int:
     trace = _Trace(options, console)
     try:
         return trace.run()
+    except StoppedError:
+        return trace.end_by_signal()
     except BpfError as error:
         trace.tell_failure(error)
     except OSError as error:  # no descriptor left, say
@@ -117,6 +119,14 @@ class _Trace:
     def tell_failure(self, error: BpfError) -> None:
         """Tells of what ended the trace."""
         tell_failure(error, self._options, self._console, self._output)
+        self._let_go()
+
+    def end_by_signal(self) -> int:
+        """Ends this process: nothing was traced."""
+        self._let_go()
+        return self._probing.end_by_signal()
+
+    def _let_go(self) -> None:
         if self._events is not None:
             with contextlib.suppress(BpfError):  # the first is told
                 self._events.fail()

@@ -419,3 +419,28 @@ def test_a_user_who_may_lock_little_is_told_of_smaller_buffers() -> None:
     assert done.returncode == 1
     assert "CAP_IPC_LOCK" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+#: ebpf-tool, to which a signal comes when its programs are loaded and not attached.
+SIGNALLED = """
+import os, runpy, sys
+sys.path.insert(0, sys.argv[1])
+from libbpf_ctypes.object import BpfObject
+load, number = BpfObject.load, int(sys.argv[2])
+def loaded(self):
+    load(self)
+    os.kill(os.getpid(), number)
+BpfObject.load = loaded
+sys.argv = [sys.argv[1] + "/bin/ebpf-tool", *sys.argv[3:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["uprobe libc:open64 --json", "latency uprobe:libc:open64"])
+def test_a_signal_before_the_first_probe_is_no_trace(number: int, words: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, str(ROOT), str(int(number)), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (-number, ""), done.stderr
+    assert "[INFO] Attaching " in done.stderr
+    assert "Listening" not in done.stderr
