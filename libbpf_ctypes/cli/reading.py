@@ -196,9 +196,9 @@ class Events:
         """The kernel's counters, each CPU's.
 
         An event is counted after it is sent, and a task that runs the program at a uprobe
-        may be preempted in between: that one is waited for, a tenth of a second at most.
+        may be preempted in between: that one is waited for, a second at most.
         """
-        for _ in range(10):
+        for _ in range(100):
             if total(self._read_counters()).sent >= self._stream.delivered:
                 break
             time.sleep(0.01)

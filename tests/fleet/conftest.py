@@ -125,7 +125,7 @@ def partition(directory: Path, *traces: Path) -> Ran:
     tool.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     words = [sys.executable, str(EXAMPLE / "partition.py"), str(directory), *map(str, traces)]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=600)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

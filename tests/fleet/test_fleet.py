@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 
 from ..conftest import lacking, need
-from ..pure.helpers import run_tool
+from ..pure.helpers import port_of_our_own, run_tool
 from .conftest import ANSWER, EXAMPLE, HOSTS, RECORDINGS, START, answer, partition, record
 
 try:
@@ -31,7 +30,7 @@ except ModuleNotFoundError:
 Found = TypeVar("Found")
 
 #: Seconds for a step that a busy machine takes its time for.
-PATIENCE = 150
+PATIENCE = 600
 
 
 def test_each_trace_is_in_the_partition_of_its_host_and_day(fleet: Path) -> None:
@@ -172,10 +171,13 @@ def test_spark_answers_the_same_though_a_worker_is_killed(
 def _cluster(python: str, fleet: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """ask.py with three workers of its own, and the address of its driver's REST interface."""
     (folder / "events").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port_of_our_own()
     settings = {
+        # It begins when all three are there: none does all of the work before another comes.
+        "spark.cores.max": "3",
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+        "spark.scheduler.maxRegisteredResourcesWaitingTime": f"{PATIENCE}s",
+        "spark.network.timeout": f"{PATIENCE}s",
         "spark.executor.memory": "512m",
         "spark.sql.files.minPartitionNum": "9",  # a task for each file
         "spark.ui.port": str(port),

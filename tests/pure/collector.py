@@ -13,11 +13,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 
+from .helpers import port_of_our_own
+
 
 class Collector:
     """Takes log records at a port of this machine, until it is closed.
 
-    Args: port: 0: any that is free.
+    Args: port: 0: one that nobody else takes when it is gone.
 
     Attributes:
         records: that it took, in the order they came; ``resource``: the last one's attributes.
@@ -73,7 +75,7 @@ class Collector:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 pass  # a connection that close() ended
 
-        self._server = Server(("127.0.0.1", port), Handler)
+        self._server = Server(("127.0.0.1", port or port_of_our_own()), Handler)
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))

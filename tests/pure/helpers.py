@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,7 @@ PACKAGE = ROOT / "libbpf_ctypes"
 TOOL = ROOT / "bin" / "ebpf-tool"
 
 #: A program that hangs is ended after so long; nothing measures time by it.
-PATIENCE = 120
+PATIENCE = 600
 
 
 def run_python(
@@ -43,6 +46,17 @@ def _run(
         timeout=PATIENCE,
         check=False,
     )
+
+
+def port_of_our_own() -> int:
+    """A free port that the kernel gives to nobody who asks for any, so that it stays free."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    while True:
+        port = random.randrange(10_000, min(32_000, int(given[0])))
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 def script(path: Path) -> ModuleType:

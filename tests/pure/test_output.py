@@ -139,10 +139,10 @@ def test_lines_to_a_pipe_wait_for_others(pipe: Ends) -> None:
     due = output.due()
     assert due is not None
     assert 0 <= due <= MAX_AGE
-    output._oldest = time.monotonic()  # as if it had come just now
+    output._oldest = time.monotonic() + 1000  # as if it had come just now
     output.flush(soon())
     assert output.unwritten() == 1
-    output._oldest -= MAX_AGE  # as if that time had passed
+    output._oldest = time.monotonic() - MAX_AGE  # as if that time had passed
     assert output.due() == 0
     output.flush(soon())
     assert output.unwritten() == 0

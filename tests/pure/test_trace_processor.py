@@ -19,7 +19,7 @@ from libbpf_ctypes.cli.origin import Traced
 
 from ..conftest import lacking, need
 from .calls import INT, OPENAT, ORIGIN, an_open, call, clock, options
-from .helpers import ROOT
+from .helpers import PATIENCE, ROOT
 from .replaying import replay
 from .test_account import GOOD
 
@@ -52,7 +52,9 @@ def ask(tmp_path: Path) -> Ask:
         file.write_text(trace, encoding="utf-8")
         script = Path(__file__).with_name("trace_processor.js")
         command = [node, str(script), str(engine.parent), str(file), *queries, WRONG]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert done.returncode == 0, done.stderr
         *answers, wrong = json.loads(done.stdout)
         assert wrong["rows"] == []
