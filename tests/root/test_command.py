@@ -103,18 +103,20 @@ def test_losses_are_told_and_the_accounts_add_up(caller: Caller, tmp_path: Path)
     assert "do not add up" not in err
 
 
-def test_losses_are_told_while_nobody_reads_the_lines(load: Tool) -> None:
+def test_losses_are_told_while_nobody_reads_the_lines(caller: Caller) -> None:
     """What is not read tells of no loss: the kernel's counters do."""
-    process = start("-p", str(load.pid), "--sample=1/20", "--json", "-d", "20")
+    process = start("-p", str(caller.pid), "--json")
     assert process.stderr is not None
+    while not select.select([process.stderr], [], [], 0.05)[0]:
+        caller.open(1000)
     told = next(process.stderr)
     process.send_signal(signal.SIGINT)
     assert re.match(r"\[WARNING\] \d+ events lost on CPU \d", told), told
     assert process.stdout is not None
     process.stdout.close()
-    rest = process.stderr.read()
-    assert process.wait(10) == 0, rest
-    assert "do not add up" not in rest
+    err = process.stderr.read()
+    assert process.wait(PATIENCE) == 0, err
+    assert "do not add up" not in err
 
 
 def test_a_closed_pipe_ends_it_quietly(slow_load: Tool) -> None:
