@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from ..conftest import lacking
 from ..pure import trace_events
-from .tool import ROOT, await_listening
+from .tool import PATIENCE, ROOT, await_listening, wait_until
 
 #: A recursive function, traced at each of its levels, in two threads.
 _DEPTH, _ROUNDS = 4, 5
@@ -78,7 +78,7 @@ def traced(program: Path, *options: str, kill: bool = False) -> None:
             return_after_rows(Path(options[-1]), calls)
             tool.send_signal(signal.SIGKILL)
         told = tool.stderr.read()
-        status = tool.wait(60)
+        status = tool.wait(PATIENCE)
         tool.stderr.close()
     assert status == (-signal.SIGKILL if kill else 0), told
 
@@ -86,11 +86,15 @@ def traced(program: Path, *options: str, kill: bool = False) -> None:
 def return_after_rows(path: Path, rows: int) -> None:
     """Waits until the file has so many rows: it can be read while it is written."""
     pq = parquet()
-    for _ in range(10_000):
-        if path.exists() and path.stat().st_size and pq.read_metadata(path).num_rows >= rows:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has not {rows} rows")
+
+    def has_rows() -> bool:
+        if not path.exists() or not path.stat().st_size:
+            return False
+        with contextlib.suppress(ValueError):  # it changed between two looks at it
+            return bool(pq.read_metadata(path).num_rows >= rows)
+        return False
+
+    wait_until(has_rows)
 
 
 def parquet() -> Any:
