@@ -48,6 +48,7 @@ def run(words: dict[str, Any]) -> int:
 def _say_what_is_unknown(console: Console, finder: Finder) -> None:
     if not kernel.has_kprobes():
         console.warning("This kernel has no kprobes (CONFIG_KPROBES): none of these can be probed.")
+        return
     if not finder.probeable.knows_ftrace:
         hint = "'mount -t tracefs tracefs /sys/kernel/tracing', as root"
         console.info(f"tracefs cannot be read, so functions that are notrace are not told: {hint}.")
