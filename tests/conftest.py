@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 Compile = Callable[..., Path]
 
 TESTS = Path(__file__).parent
 CI = os.environ.get("CI") == "true"
 
-# Hypothesis measures each example's time: this machine may be busy.
-settings.register_profile("untimed", deadline=None)
+# Hypothesis measures each example's time, and that of its making: this machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # What a shell starts in its background ignores SIGINT, and so would what the tests start.

@@ -114,7 +114,10 @@ def source(types: list[Field]) -> str:
     return PREFIX + "\n".join(lines) + "\n"
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(types=st.lists(structs(fields), min_size=5, max_size=12), data=st.data())
 def test_our_layout_is_clangs(
     types: list[Field], data: st.DataObject, compile_bpf: Compile
