@@ -229,13 +229,14 @@ def arguments_of_all(
     A spec that a function cannot meet is left out there, as long as another one of the
     trace can; a function that meets none of them shows nothing.
 
-    Raises: UsageError: a spec that cannot be met at all.
+    Raises: UsageError: a spec, or RET, that cannot be met at all.
     """
-    found, met = [], set()
+    found, met, is_returned = [], set(), False
     refused: dict[str, MissingArgument] = {}
     for function in functions:
         shapes, meant = types.of(function), []
         scope = scope_of(function, shapes)
+        is_returned = is_returned or scope.returned is not None
         for spec in specs:
             try:
                 read_spec(spec, scope, returns=returns)
@@ -259,4 +260,7 @@ def arguments_of_all(
     for spec in specs:
         if spec in refused and spec not in met:
             raise refused[spec]
+    if ret and not is_returned:
+        label = functions[0].label
+        raise UsageError(f"--ret: {label} returns nothing, or nothing that can be printed")
     return found
