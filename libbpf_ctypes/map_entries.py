@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import sys
 from collections.abc import Iterator
 from os import getpid
 from typing import Any, NamedTuple, NoReturn
@@ -182,11 +183,16 @@ class Entries:
             seen[key] = None
         return iter(seen)
 
+    def _indexes(self) -> Iterator[bytes]:
+        """The keys of an array, whatever they are typed as."""
+        for index in range(self._entries().max_entries):
+            yield index.to_bytes(4, sys.byteorder)
+
     def _raw_keys(self) -> Iterator[bytes]:
         """The keys of the entries that are there."""
         layout = self._entries()
         if layout.type in FULL:
-            yield from map(layout.key.encode, range(layout.max_entries))
+            yield from self._indexes()
         elif layout.type in BATCHED or layout.type in INDEXED:
             yield from (key for key, _ in self._raw_items())
         else:
@@ -205,8 +211,7 @@ class Entries:
                 for batch in batches:
                     yield from batch
                 return
-        indexes = layout.type in INDEXED
-        keys = map(layout.key.encode, range(layout.max_entries)) if indexes else self._walk()
+        keys = self._indexes() if layout.type in INDEXED else self._walk()
         for key in keys:
             try:
                 value = self._lookup(layout.key.decode(key), key)

@@ -133,8 +133,7 @@ class MapMapping(Batches[K, V], MutableMapping[K, V]):
                     break
             return
         sparse = layout.type in INDEXED and layout.type not in FULL
-        indexes = map(layout.key.encode, range(layout.max_entries))
-        for raw in indexes if sparse else self._raw_keys():
+        for raw in self._indexes() if sparse else self._raw_keys():
             with suppress(NotFoundError):  # gone meanwhile
                 self._delete(layout.key.decode(raw), raw)
 

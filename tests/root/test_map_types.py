@@ -409,6 +409,21 @@ def test_an_array_of_maps() -> None:
         assert not outer
 
 
+def test_indexes_as_bytes() -> None:
+    """An array's keys may be read as bytes, also where the kernel has no batches of it."""
+    second = struct.pack("=I", 1)
+    with (
+        Map.create(MapType.ARRAY, value="u64", max_entries=2) as array,
+        Map.create(MapType.ARRAY_OF_MAPS, max_entries=2, inner_map=array) as outer,
+    ):
+        assert list(array.typed(key=bytes)) == [bytes(4), second]
+        outer[1] = array
+        places: Map[Any, Any] = outer.typed(key=bytes)
+        assert list(places) == [second]
+        places.clear()
+        assert not outer
+
+
 def test_the_template_of_inner_maps(path: str) -> None:
     with (
         BpfObject.open(path) as obj,
