@@ -27,12 +27,13 @@ static const __u16 syscall_offsets[] = { 0, 8, 16, 24, 32, 40 };
 /* Set by user space before the object is loaded. */
 const volatile __u32 chosen = 0;	/* of enum chosen: what the CHOSEN map is asked for */
 const volatile __u32 sample = 0;	/* one of so many calls */
+const volatile __u32 group_by = ~0U;	/* of enum by; events tell all */
 const volatile __u32 event_size = sizeof(struct call_event);
+const volatile __u32 kept_size = sizeof(struct call_event);	/* until it returns, of SPANS */
 const volatile __u32 values_used = CALL_VALUES;
 const volatile __u32 comparisons_used = FILTER_COMPARISONS;
 const volatile bool cookies = false;	/* more than one function */
 const volatile bool comm_chosen = false;
-const volatile bool comm_told = true;	/* not: of sums that do not ask for it */
 const volatile bool cgroup_chosen = false;
 const volatile bool own_ids = false;	/* ns_pid and ns_tid are wanted */
 const volatile bool kernel_stacks = false;
@@ -212,7 +213,7 @@ static __always_inline void look_up_ids(__u64 task, __u32 *own, __u32 *tracers)
 	}
 }
 
-static __noinline void look_up_process(struct call_event *event)
+static __always_inline void look_up_process(struct call_event *event)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	__u64 task;
@@ -484,23 +485,29 @@ static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 fla
 /* What the probe is at. */
 enum place { FUNCTION, TRACEPOINT };
 
-/* SENT: it is chosen, and all that the filters look at is in the scratch. */
+/*
+ * SENT: it is chosen, and all that the filters look at is in the scratch. reads: the sources
+ * are wanted even if they do not.
+ */
 static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum place place,
-					   struct function **function)
+					   bool reads, struct function **function)
 {
 	struct call_event *event = &scratch->event;
 	enum outcome outcome;
 	__u32 key;
 
 	look_up_process(event);
-	event->cpu = bpf_get_smp_processor_id();
-	event->uid = bpf_get_current_uid_gid();
-	if ((tracer_pid && event->pid == tracer_pid) || !is_chosen(CHOSEN_PID, event->pid) ||
+	if (group_by & BY_CPU || chosen & CHOSEN_CPU)
+		event->cpu = bpf_get_smp_processor_id();
+	if (group_by & BY_UID || chosen & CHOSEN_UID)
+		event->uid = bpf_get_current_uid_gid();
+	if ((tracer_pid && event->pid == tracer_pid) ||
+	    (target_pid && event->pid != target_pid) || !is_chosen(CHOSEN_PID, event->pid) ||
 	    !is_chosen(CHOSEN_TID, event->tid) || !is_chosen(CHOSEN_UID, event->uid))
 		return FILTERED;
 	if (cgroup_chosen && bpf_current_task_under_cgroup(&CGROUPS, 0) != 1)
 		return FILTERED;
-	if (comm_told || comm_chosen)
+	if (group_by & BY_COMM || comm_chosen)
 		bpf_get_current_comm(event->comm, sizeof(event->comm));
 	if (comm_chosen && !matches(event->comm, sizeof(event->comm), COMM_PATTERN))
 		return FILTERED;
@@ -508,10 +515,12 @@ static __noinline enum outcome choose(void *ctx, struct scratch *scratch, enum p
 	*function = bpf_map_lookup_elem(&FUNCTIONS, &key);
 	if (!*function || !is_chosen(CHOSEN_CPU, event->cpu))
 		return FILTERED;
-	if (place == TRACEPOINT)
-		read_record(ctx, scratch->sources);
-	else
-		read_sources(ctx, *function, scratch->sources);
+	if (reads || comparisons_used) {
+		if (place == TRACEPOINT)
+			read_record(ctx, scratch->sources);
+		else
+			read_sources(ctx, *function, scratch->sources);
+	}
 	if (comparisons_used) {
 		outcome = filter(*function, scratch);
 		if (outcome != SENT)
@@ -543,6 +552,8 @@ static __noinline void describe(void *ctx, struct scratch *scratch, enum place p
 	struct call_event *event = &scratch->event;
 
 	event->timestamp_ns = timestamp_ns;
+	if (kept_size <= TIMED_SIZE)
+		return;
 	event->syscall_nr = place == TRACEPOINT ? 0 : scratch->sources[0];
 	event->gid = bpf_get_current_uid_gid() >> 32;
 	event->cgroup = bpf_get_current_cgroup_id();

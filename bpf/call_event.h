@@ -40,9 +40,11 @@ struct call_event {
 
 _Static_assert(__builtin_offsetof(struct call_event, function) == sizeof(struct syscall_event),
 	       "call_event does not begin as syscall_event does");
-_Static_assert(__builtin_offsetof(struct call_event, comm) ==
-	       __builtin_offsetof(struct syscall_event, comm), "comm moved");
 _Static_assert(__builtin_offsetof(struct call_event, texts) == 176, "texts moved");
+
+#define TIMED_SIZE 24		/* of a call of which no more than the time is wanted */
+
+_Static_assert(__builtin_offsetof(struct call_event, comm) == TIMED_SIZE, "comm moved");
 
 /* Where a fetch begins: an argument's register, or one of these. */
 #define SOURCE_RECORD 0		/* the address of a tracepoint's record */

@@ -20,7 +20,7 @@ static __always_inline int at_call(void *ctx, enum place place, enum deed deed)
 		count(NO_ROOM);
 		return 0;
 	}
-	outcome = choose(ctx, scratch, place, &function);
+	outcome = choose(ctx, scratch, place, deed != COUNT || values_used, &function);
 	if (outcome == SENT && function) {
 		if (deed == COUNT) {
 			outcome = count_call(ctx, scratch, place, function);

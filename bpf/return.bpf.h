@@ -6,7 +6,6 @@
  */
 
 /* Set by user space before the object is loaded. */
-const volatile __u32 kept_size = sizeof(struct call_event);	/* SPANS's value size */
 const volatile __u64 slower_ns = 0;	/* quicker returns are left out */
 const volatile bool failed_only = false;
 /*

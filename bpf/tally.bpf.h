@@ -5,13 +5,12 @@
  */
 
 /* Set by user space before the object is loaded. */
-const volatile __u32 group_by = 0;	/* of enum by */
 const volatile __u64 linear_step = 0;	/* nanoseconds; 0: slots are powers of two */
 const volatile __u64 linear_min = 0;
 const volatile __u32 slots_used = TALLY_SLOTS;	/* of a linear histogram, with those outside */
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);	/* user space: an array, of functions alone */
 	__uint(max_entries, 1);		/* user space: groups that there is room for */
 	__uint(key_size, sizeof(struct group));		/* user space: as much as is asked for */
 	__uint(value_size, sizeof(struct tally));	/* user space: mere counts need no more */
@@ -21,7 +20,7 @@ struct {
 static const struct tally no_tally = {};
 
 /* Whose call it is, as the scratch's event has it. */
-static __noinline void find_group(struct scratch *scratch)
+static __always_inline void find_group(struct scratch *scratch)
 {
 	struct call_event *event = &scratch->event;
 	struct group *group = &scratch->group;
@@ -41,7 +40,7 @@ static __noinline void find_group(struct scratch *scratch)
 		__builtin_memset(group->comm, 0, sizeof(group->comm));
 }
 
-static __noinline struct tally *find_tally(const struct group *group)
+static __always_inline struct tally *find_tally(const struct group *group)
 {
 	struct tally *tally = bpf_map_lookup_elem(&GROUPS, group);
 

@@ -57,9 +57,6 @@ _UNWRAPPED = 6
 #: Of more functions than that the types are looked up by an index.
 _MANY = 20
 
-#: Of a call whose duration alone is asked for: up to its time, in struct call_event.
-_TIMED_SIZE = 24
-
 
 class Calls:
     """A trace by the rich programs, as it is to be loaded.
@@ -117,6 +114,7 @@ class Calls:
         chosen = _chosen(choice)
         values: dict[str, int] = {
             "tracer_pid": tracer,
+            "target_pid": _one_pid(choice),
             "chosen": sum({what for what, _number in chosen}),
             "sample": choice.sample,
             "event_size": self.schema.size,
@@ -131,7 +129,7 @@ class Calls:
             "slower_ns": options.slower_ns,
             "failed_only": options.failed,
             "handler_frame": _HANDLER_FRAME if is_since(_HANDLER_SINCE) else 0,
-            "kept_size": self.kept_size,
+            "kept_size": self.schema.size,
             "own_ids": bool(self.ids.offsets),
             "pid_namespace": self.ids.namespace if self.ids.offsets else 0,
             **self.ids.offsets,
@@ -146,7 +144,7 @@ class Calls:
             obj.maps["STACKS"].max_entries = _STACKS
         if self._exit:
             obj.maps["SPANS"].max_entries = _IN_FLIGHT
-            obj.maps["SPANS"].value_size = self.kept_size
+            obj.maps["SPANS"].value_size = self.schema.size
 
     def fill(self, obj: BpfObject) -> None:
         """Fills the loaded object's maps."""
@@ -172,11 +170,6 @@ class Calls:
     def noun(self) -> str:
         """What is traced, in a word."""
         return "tracepoint" if self._options.kind == "tracepoint" else "function"
-
-    @property
-    def kept_size(self) -> int:
-        """Bytes of a call that are kept until it returns: all, or no more than its time."""
-        return self.schema.size if self._exit == "return" else _TIMED_SIZE
 
     def _programs(self) -> set[str]:
         """The programs that are loaded."""
@@ -282,9 +275,16 @@ def _key(number: int) -> bytes:
     return struct.pack("=I", number)
 
 
+def _one_pid(choice: Choice) -> int:
+    """The process, if just one is asked for: compared more quickly than looked up."""
+    pids = set(choice.pids)
+    return pids.pop() if len(pids) == 1 else 0
+
+
 def _chosen(choice: Choice) -> list[tuple[int, int]]:
     """The keys of the CHOSEN map."""
-    numbers = ((_PID, choice.pids), (_TID, choice.tids), (_UID, choice.uids), (_CPU, choice.cpus))
+    pids = () if _one_pid(choice) else choice.pids
+    numbers = ((_PID, pids), (_TID, choice.tids), (_UID, choice.uids), (_CPU, choice.cpus))
     return [(what, number) for what, wanted in numbers for number in sorted(set(wanted))]
 
 

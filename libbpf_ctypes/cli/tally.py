@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._ffi import lib
-from .by import COMM, CPU, FUNCTION, PID, TID
+from ..enums import MapType
+from .by import CPU, FUNCTION, PID, TID
 from .histogram import SLOTS
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from .histogram import Scale
 
 _GROUP = struct.Struct("=5I4x3Q16s")
-_TEXT_SIZE = 256
-#: Bytes of struct call_event: up to its time, and up to its values.
-_SHORT_CALL, _CALL = 24, 112
+_FUNCTION_SIZE, _TEXT_SIZE = 4, 256
+#: Bytes of struct call_event: up to its time (TIMED_SIZE), and up to its values.
+_TIMED_CALL, _CALL = 24, 112
 _COUNT = struct.Struct("=Q")
 _TALLY = struct.Struct(f"={3 + SLOTS}Q")
 
@@ -89,19 +90,21 @@ def prepare_groups(
     groups.key_size = _GROUP.size + (_TEXT_SIZE if with_text else 0)
     groups.value_size = _COUNT.size if scale is None else _TALLY.size
     variables["group_by"].value = by.bits
-    variables["comm_told"].value = bool(by.bits & COMM)
     if scale is not None:
         variables["linear_min"].value = scale.minimum
         variables["linear_step"].value = scale.step
         variables["slots_used"].value = len(scale.used((0,) * SLOTS))
         # What calls are grouped by is kept from their beginning to their return.
-        kept = _SHORT_CALL if not by.bits & ~(FUNCTION | PID | TID | CPU) else _CALL
+        kept = _TIMED_CALL if not by.bits & ~(FUNCTION | PID | TID | CPU) else _CALL
         variables["kept_size"].value = obj.maps["SPANS"].value_size = kept
     cpus = int(lib.libbpf_num_possible_cpus())
     room = _MEMORY // (groups.key_size + cpus * groups.value_size + _BESIDE)
     room = min(max(room, _LEAST), _MOST)
     if not by.bits & ~(FUNCTION | CPU):  # there cannot be more
-        room = min(room, (functions if by.bits & FUNCTION else 1) * (cpus if by.bits & CPU else 1))
+        most = (functions if by.bits & FUNCTION else 1) * (cpus if by.bits & CPU else 1)
+        if room >= most and not by.bits & CPU:  # an array is quicker, by struct group's first part
+            groups.type, groups.key_size = MapType.PERCPU_ARRAY, _FUNCTION_SIZE
+        room = min(room, most)
     groups.max_entries = room
     return room
 
@@ -116,7 +119,7 @@ def read_tallies(groups: Map[Any, Any]) -> dict[bytes, Tally]:
             rows = [layout.unpack(value) for value in values if value != nothing]
             tally = _sum(rows) if rows else Tally(0)
             if tally.calls:
-                found[key] = tally
+                found[key.ljust(_GROUP.size, b"\0")] = tally
     return found
 
 
