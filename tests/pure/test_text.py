@@ -124,6 +124,15 @@ def test_wall_clock_counts_from_now() -> None:
     assert before - margin <= moment <= after + margin
 
 
+def test_wall_clock_is_looked_at_again_if_another_task_ran_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monotonic, wall = iter([0, 10**9, 2 * 10**9, 2 * 10**9 + 100]), iter([5, 2 * 10**9 + 57])
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(monotonic))
+    monkeypatch.setattr(time, "time_ns", lambda: next(wall))
+    assert WallClock()._offset == 7
+
+
 def test_wall_clock_follows_a_clock_that_was_set() -> None:
     clock = WallClock()
     right = clock._offset
