@@ -166,6 +166,10 @@ class UserSymbols:
         if mapping is not None:
             place = address - mapping.start + mapping.offset
             found = self._in_file(process, mapping, within - mapping.start + mapping.offset)
+            if found is None and within < address:
+                # A signal's handler returns to the first instruction of a function.
+                found = self._in_file(process, mapping, place)
+                found = found and (found[0], within - address)
         if found is None:
             found = process.jitted(within)
             if found is not None:

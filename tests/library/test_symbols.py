@@ -33,7 +33,8 @@ extern int __alias(int n) __attribute__((alias("shown")));
 int last(int n) { return n + shown(n); }
 void *where_hidden(void) { return hidden; }
 __asm__(".text\n.globl bare\n.type bare, @function\nbare: nop\nnop\nret\nud2\n"
-	".globl end\n.type end, @function\nend: ret\n.size end, 1\n"
+	".globl end\n.type end, @function\nend: ret\n.size end, 1\nnop\n"
+	".globl restorer\n.type restorer, @function\nrestorer: ret\n.size restorer, 1\n"
 	".section .apart, \"ax\"\n.globl lonely\n.type lonely, @function\nlonely: nop\nret\n"
 	".section .behind, \"ax\"\n.type local, @function\nlocal: nop\nret\n.size local, 2\n");
 """
@@ -62,6 +63,7 @@ int main(int argc, char **argv)
 	if (library) {
 		printf("shown %p\n", dlsym(library, "shown"));
 		printf("last %p\n", dlsym(library, "last"));
+		printf("restorer %p\n", dlsym(library, "restorer"));
 		printf("hidden %p\n", where());
 	}
 	fflush(stdout);
@@ -336,11 +338,12 @@ def test_functions_of_a_process(
     running = start(built, flags=flags)
     names = ("here", "hidden", "shown", "vdso")
     frames = tuple(running.places[name] + 1 for name in names)
-    assert symbols.names(running.pid, (*frames, 0x10)) == (
+    assert symbols.names(running.pid, (*frames, running.places["restorer"], 0x10)) == (
         "here+0x1 (program)",
         "hidden+0x1 (libx.so)",
         "alias+0x1 (libx.so)",
         "clock_gettime+0x1 ([vdso])",
+        "restorer+0x0 (libx.so)",
         "0x10",
     )
 
