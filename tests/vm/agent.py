@@ -26,18 +26,18 @@ from tests.root.example_runs import read, run_here  # noqa: E402
 from tests.vm.running import Run, execute, preload  # noqa: E402
 
 
-def run(command: list[str], timeout: float, load: list[str]) -> dict[str, Any]:
+def run(command: list[str], load: list[str]) -> dict[str, Any]:
     """Runs a command, while LOAD runs; answers with its status and output."""
     with tempfile.TemporaryDirectory() as place:
         beside = Run("load", Path(place), program(load)) if load else None
-        answer = Run("command", Path(place), program(command)).finish(timeout)
+        answer = Run("command", Path(place), program(command)).finish()
         if beside:
             os.kill(beside.pid, signal.SIGTERM)
             beside.finish()
         return answer
 
 
-def trace(tool: list[str], workload: list[str], number: int, timeout: float) -> dict[str, Any]:
+def trace(tool: list[str], workload: list[str], number: int) -> dict[str, Any]:
     """Runs WORKLOAD while TOOL traces; NUMBER is the signal that ends it, 0 for none.
 
     The word @PID in the tool's command line is the workload's process id: the
@@ -49,14 +49,14 @@ def trace(tool: list[str], workload: list[str], number: int, timeout: float) -> 
         os.close(reader)
         tool = [word.replace("@PID", str(work.pid)) for word in tool]
         tracer = Run("tool", Path(place), program(tool))
-        tracer.wait(lambda: "Listening" in read(tracer.err), timeout)
+        tracer.wait(lambda: "Listening" in read(tracer.err))
         listening = time.monotonic_ns()
         os.write(cue, b"go\n")
         os.close(cue)
-        worked = work.finish(timeout)
+        worked = work.finish()
         if number and not tracer.ended():
             os.kill(tracer.pid, number)
-        answer = tracer.finish(timeout)
+        answer = tracer.finish()
     assert worked["status"] == 0, worked["err"]
     return {**answer, "work": worked["out"], "tool_pid": tracer.pid, "listening": listening}
 

@@ -69,7 +69,7 @@ class Guest:
                 "--kernel",
                 kernel,
                 "--timeout",
-                "1500",
+                "5000",  # CI has not much more
                 "--",
                 sys.executable,
                 str(HERE / "agent.py"),
@@ -94,12 +94,10 @@ class Guest:
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return self._answer()
 
-    def run(
-        self, *command: str, timeout: float = 120, load: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, load: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; LOAD is a shell script that runs beside it."""
         beside = ["sh", "-c", load] if load else []
-        done = self._ask(command=list(command), timeout=timeout, load=beside)
+        done = self._ask(command=list(command), load=beside)
         return subprocess.CompletedProcess(command, done["status"], done["out"], done["err"])
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +114,6 @@ class Guest:
             tool=[*TOOL, "kprobe", "--show-tid", *arguments],
             workload=WORKLOAD + workload.split(),
             number=number,
-            timeout=120,
         )
         return Traced(
             answer["status"],

@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 from tests.root.example_runs import read, run_here  # noqa: E402
 from tests.vm import cast  # noqa: E402
 
-PATIENCE = 120
+PATIENCE = 900  # seconds, which nothing takes that does not hang, on a busy machine either
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -87,9 +87,9 @@ class Run:
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status is not None
 
-    def wait(self, ready: Callable[[], object], patience: float = PATIENCE) -> None:
+    def wait(self, ready: Callable[[], object]) -> None:
         """Waits until it is ready, or ends; without it the test sees what is missing."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while not ready() and not self.ended() and time.monotonic() < end:
             time.sleep(0.05)
 
@@ -98,9 +98,9 @@ class Run:
         if not self.ended():
             os.kill(self.pid, signal.SIGINT)
 
-    def finish(self, patience: float = PATIENCE) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Waits for its end, which was asked for; what came of it."""
-        self.wait(lambda: False, patience)
+        self.wait(lambda: False)
         if self._terminal >= 0 and self.ended():
             self._reader.join(PATIENCE)
         if not self.ended():

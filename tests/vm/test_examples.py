@@ -20,7 +20,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(guest: Guest, examples: Path) -> Any:
-    done = guest.run(sys.executable, str(RUNS), "--fork", str(examples), *CHECKS, timeout=300)
+    done = guest.run(sys.executable, str(RUNS), "--fork", str(examples), *CHECKS)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -68,7 +68,7 @@ def found(guest: Guest, object_of_functions: Path) -> dict[str, Any]:
     """What the guest's script saw, of one process for each kernel."""
     if guest.kernel not in _results:
         script = [sys.executable, str(HERE / "functions_guest.py"), str(object_of_functions)]
-        done = guest.run(*script, timeout=300)
+        done = guest.run(*script)
         assert done.returncode == 0, done.stderr
         _results[guest.kernel] = json.loads(done.stdout)
     return _results[guest.kernel]

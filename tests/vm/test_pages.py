@@ -53,7 +53,7 @@ def answers(guest: Guest) -> dict[str, Any]:
     if guest.kernel not in _answers:
         script = str(HERE / "pages_guest.py")
         commands = list(dict.fromkeys(shown.command for shown in COMMANDS))
-        done = guest.run(sys.executable, script, json.dumps(commands), timeout=300)
+        done = guest.run(sys.executable, script, json.dumps(commands))
         assert done.returncode == 0, done.stderr
         _answers[guest.kernel] = dict(zip(commands, json.loads(done.stdout)))
     return _answers[guest.kernel]

@@ -33,7 +33,7 @@ def truth(guest: Guest) -> Truth:
         need(reference)
     if guest.kernel not in _truths:
         script = str(HERE / "truth_guest.py")
-        done = guest.run(sys.executable, script, json.dumps(command_lines()), timeout=400)
+        done = guest.run(sys.executable, script, json.dumps(command_lines()))
         assert done.returncode == 0, done.stderr
         _truths[guest.kernel] = Truth(json.loads(done.stdout))
     return _truths[guest.kernel]
