@@ -209,7 +209,7 @@ def test_the_readers_of_the_main_row_begin_untraced() -> None:
 
 
 def test_instructions_are_counted_in_the_object() -> None:
-    assert 500 <= instructions(KPROBE_OBJECT) <= 4000  # of three programs
+    assert 500 <= instructions(KPROBE_OBJECT) <= 8000  # of all programs
 
 
 @pytest.mark.parametrize(
