@@ -67,7 +67,9 @@ def partition(file: Path) -> str:
             raise ValueError("it is no trace of ebpf-tool --format parquet")
         host, clock = known[b"host"].decode() or "(none)", int(known[b"clock_offset_ns"])
         groups = [opened.metadata.row_group(at) for at in range(opened.metadata.num_row_groups)]
-        first = min((group.column(column).statistics.min for group in groups), default=-clock)
+        times = [group.column(column).statistics for group in groups]
+        # A damaged recording's times may not fit: they are null.
+        first = min((each.min for each in times if each.has_min_max), default=-clock)
     date = datetime.fromtimestamp((first + clock) // 10**9, timezone.utc).date()
     return f"host={quote(host, safe='')}/date={date}"
 

@@ -92,6 +92,16 @@ def test_a_host_without_a_name_has_a_partition(tmp_path: Path) -> None:
     assert list((tmp_path / "calls").glob("host=%28none%29/date=*/a.parquet"))
 
 
+def test_a_trace_without_a_time_has_a_partition(tmp_path: Path) -> None:
+    column = pyarrow.array([None], pyarrow.int64())
+    known = {"host": "web1", "clock_offset_ns": "5"}
+    table = pyarrow.table({"timestamp_ns": column}).replace_schema_metadata(known)
+    parquet.write_table(table, tmp_path / "a.parquet")
+    ran = partition(tmp_path / "calls", tmp_path / "a.parquet")
+    assert ran.status == 0, ran.err
+    assert list((tmp_path / "calls").glob("host=web1/date=1970-01-01/a.parquet"))
+
+
 def test_the_trace_of_the_readme_has_what_the_question_asks_for() -> None:
     text = (EXAMPLE / "README.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^ebpf-tool (.*) --record=", text, re.MULTILINE)
