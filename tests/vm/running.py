@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 from tests.root.example_runs import read, run_here  # noqa: E402
 from tests.vm import cast  # noqa: E402
 
-PATIENCE = 900  # seconds, which nothing takes that does not hang, on a busy machine either
+PATIENCE = 1800  # seconds, which nothing takes that does not hang, on a busy machine either
 CGROUPS = Path("/sys/fs/cgroup")
 
 

@@ -56,7 +56,7 @@ def test_a_module_that_is_not_loaded(guest: Guest) -> None:
 
 def test_a_function_of_a_module(guest: Guest) -> None:
     """The overlay file system is a module in Debian's kernels, and the guest uses it."""
-    done = guest.tool("overlay:ovl_open", "-d", "1", load=CATS)
+    done = guest.tool("overlay:ovl_open", "-n", "40", load=CATS)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\] cat: inode=0x[0-9a-f]+, ", done.stdout), done.stdout
 

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from libbpf_ctypes.cli.merge import PATIENCE
+
 from ..conftest import need
 from .conftest import HERE, Guest
 from .truth import Call, Event, Truth, bytes_of, c_string, is_register, shown
@@ -84,8 +86,11 @@ def test_its_account_adds_up(truth: Truth, name: str) -> None:
     assert summary["delivered"] == len(events)
     parts = ("filtered", "unreadable", "delivered", "lost", "no_room", "in_flight")
     assert summary["seen"] == sum(summary.get(part, 0) for part in parts)
-    times = [event["timestamp_ns"] for event in events]
-    assert times == sorted(times)
+    latest = 0
+    for event in events:
+        if event["timestamp_ns"] < latest:  # others ran before it was in its buffer
+            assert truth.took(event) > PATIENCE * 1e9
+        latest = max(latest, event["timestamp_ns"])
 
 
 def test_what_a_filter_could_not_read_is_counted(truth: Truth) -> None:

@@ -43,7 +43,7 @@ class Ran(NamedTuple):
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [VM, *arguments], input=stdin, capture_output=True, cwd=ROOT, timeout=900, check=False
+        [VM, *arguments], input=stdin, capture_output=True, cwd=ROOT, timeout=3600, check=False
     )
 
 
@@ -135,7 +135,7 @@ def test_dialogue_and_ctrl_c_on_kernel_6_1() -> None:
             assert process.stdout.readline() == b"<%d>\n" % number
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == b"summary\n"
-        assert process.wait(60) == 5
+        assert process.wait(900) == 5
 
 
 def test_time_out_and_missing_command(hanging: subprocess.Popen[bytes], enough: int) -> None:
@@ -156,11 +156,21 @@ def test_sigterm_ends_the_boot_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with subprocess.Popen([VM, "true"], cwd=ROOT) as process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(3)
+        while not any(name.startswith("qemu") for name in descendants(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.05)
         process.terminate()
-        assert process.wait(10) == 143
+        assert process.wait(900) == 143
     assert list(tmp_path.iterdir()) == []
+
+
+def descendants(pid: int) -> Iterator[str]:
+    """The names of the processes that a process started, and of those that they did."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended
+            for child in path.read_text().split():
+                yield Path(f"/proc/{child}/comm").read_text()
+                yield from descendants(int(child))
 
 
 def test_unknown_kernel() -> None:

@@ -54,6 +54,7 @@ class Truth:
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.calls: list[Call] = answer["calls"]
+        self.floods: int = answer["floods"]
         self.cast: dict[str, list[dict[str, Any]]] = answer["cast"]
         self.runs = {name: Result(**run) for name, run in answer["runs"].items()}
         self._by_thread: dict[int, list[Call]] = defaultdict(list)
@@ -87,6 +88,17 @@ class Truth:
             pairs.append((event, found[0]))
         assert len({id(call) for _, call in pairs}) == len(pairs), f"{name}: a call told twice"
         return pairs
+
+    def took(self, event: Event) -> float:
+        """The longest time, in ns, that an event may have taken to its buffer: to its call's end.
+
+        That of a process which is not of the cast is not known; the flood's are all of one thread.
+        """
+        time = event["timestamp_ns"]
+        of_thread = self._by_thread[event["host_tid"]]
+        ends = [call["after"] for call in of_thread if call["before"] <= time <= call["after"]]
+        flood = event["comm"] == "gt-flood"
+        return ends[0] - time if ends else 0.0 if flood else float("inf")
 
     def groups(self, name: str) -> list[dict[str, Any]]:
         """The groups of a count or latency, whose account adds up."""
