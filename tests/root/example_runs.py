@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PATIENCE = 200
+PATIENCE = 900  # seconds, which nothing takes that does not hang, on a busy machine either
 READY = "Ctrl-C ends it."
 
 
