@@ -193,6 +193,8 @@ def _kprobe_hint(error: BpfError, function: str, mode: str, cookie: int) -> str:
 def _kprobe_multi_hint(error: BpfError, kind: str, target: str) -> str:
     if not kernel.has_kprobes():
         return kernel.kprobe_hint(error, target)
+    if error.errno == errno.ENODEV:
+        return kernel.FTRACE_OFF_HINT
     if error.errno == errno.EOPNOTSUPP:
         return "This kernel is built without CONFIG_FPROBE: use attach_kprobe() for each function."
     if error.errno in (errno.ESRCH, errno.ENOENT):

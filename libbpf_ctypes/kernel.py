@@ -29,6 +29,15 @@ VM_HINT = (
     "Run it in a kernel that has them, from a checkout of this project: "
     "bin/vm -- bin/ebpf-tool kprobe FUNCTION"
 )
+_ONLINE = Path("/sys/devices/system/cpu/online")
+CPU_0_HINT = (
+    "CPU 0 is offline, and probes are opened there: 'echo 1 > /sys/devices/system/cpu/cpu0/online'."
+)
+#: Of ENODEV. Source: ftrace_disabled in kernel/trace/ftrace.c.
+FTRACE_OFF_HINT = (
+    "The kernel's ftrace has given up after an error of its own, which the kernel's log (dmesg) "
+    "tells: until the next boot no function can be probed at its beginning."
+)
 
 
 class Symbol(NamedTuple):
@@ -108,6 +117,11 @@ class Kallsyms:
         places = [bisect_left(found, (address, "")) for address in addresses]
         return [found[place - 1][1] if place else "" for place in places]
 
+    def init_code(self) -> range:
+        """Where the code lay that was freed after boot; nowhere where addresses are hidden."""
+        ends = ("_sinittext", "_einittext")
+        return range(*(max((s.address for s in self.find(end)), default=0) for end in ends))
+
     def code(self) -> list[str]:
         """The lines of functions, as they are: address, kind, name, and module in brackets."""
         return re.findall(r"^\S+ [tTwW] .*", self._text, re.M)
@@ -141,6 +155,14 @@ def nearest_functions(name: str, functions: set[str], limit: int = 4) -> list[st
 def has_kprobes() -> bool:
     """Whether this kernel has CONFIG_KPROBES (its perf unit "kprobe", since Linux 4.17)."""
     return Path("/sys/bus/event_source/devices/kprobe").exists()
+
+
+def _lacks_cpu_0() -> bool:
+    """Whether CPU 0, on which libbpf opens the perf events of probes, is offline."""
+    try:
+        return re.match(r"0\b", _ONLINE.read_text(encoding="ascii")) is None
+    except (OSError, ValueError):
+        return False
 
 
 def switched_off() -> str:
@@ -334,10 +356,15 @@ def kprobe_hint(error: BpfError, function: str) -> str:
         )
     if error.errno == errno.EILSEQ:
         return "The offset is not the beginning of an instruction."
+    if error.errno == errno.ENODEV:
+        return CPU_0_HINT if _lacks_cpu_0() else FTRACE_OFF_HINT
     if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-        same = Kallsyms().find(function.rpartition(":")[2])
+        kallsyms = Kallsyms()
+        same, freed = kallsyms.find(function.rpartition(":")[2]), kallsyms.init_code()
         if same and not any(symbol.is_function for symbol in same):
             return f"{function} is data, not a function."
+        if same and all(symbol.address in freed for symbol in same):
+            return f"The code of {function} was freed after boot: it is called no more."
         if is_blacklisted(function):
             return f"{function} is on the kernel's kprobe blacklist: probe one of its callers."
         return (

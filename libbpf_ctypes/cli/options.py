@@ -198,7 +198,8 @@ def _read_names(command: str, words: list[str]) -> tuple[str, tuple[str, ...]]:
     for name in names:
         if name.startswith("-"):  # docopt takes -5 for an argument
             raise usage.UsageError(f"unknown option {escape(name)}")
-        odd = kind == "kprobe" and (" " in name or name[:1].isdigit())
+        # A module's name may begin with a digit: 8021q.
+        odd = kind == "kprobe" and (" " in name or name.rpartition(":")[2][:1].isdigit())
         if not name or not name.isprintable() or odd:
             raise usage.UsageError(
                 f"{name!r} is not the name of {what.get(kind, 'a kernel function')}"

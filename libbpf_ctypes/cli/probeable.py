@@ -38,9 +38,7 @@ class Probeable:
 
     @cached_property
     def _init(self) -> range:
-        """Where the code lay that was freed after boot."""
-        ends = ("_sinittext", "_einittext")
-        return range(*(max((s.address for s in self._kallsyms.find(e)), default=0) for e in ends))
+        return self._kallsyms.init_code()
 
     @property
     def knows_ftrace(self) -> bool:

@@ -135,6 +135,22 @@ class TestKprobeHint:
     def test_a_function_that_may_not_be_probed(self) -> None:
         assert "does not let it be probed" in hint(errno.ENOENT, "noist_exc_debug")
 
+    def test_code_that_was_freed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        symbols = ("10 T _sinittext", "20 T start_kernel", "30 T _einittext", "40 T vfs_read")
+        (tmp_path / "kallsyms").write_text("".join(f"{line}\n" for line in symbols))
+        monkeypatch.setattr(kernel, "_KALLSYMS", tmp_path / "kallsyms")
+        freed = "The code of start_kernel was freed after boot: it is called no more."
+        assert hint(errno.EINVAL, "start_kernel") == freed
+        assert "cannot be probed" in hint(errno.EINVAL, "vfs_read")
+
+    @pytest.mark.parametrize(("online", "told"), [("1-3", "CPU 0 is"), ("0,2", "until the next")])
+    def test_no_device(
+        self, online: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "online").write_text(f"{online}\n")
+        monkeypatch.setattr(kernel, "_ONLINE", tmp_path / "online")
+        assert told in hint(errno.ENODEV, "vfs_read")
+
     def test_several_functions_of_one_name(self) -> None:
         assert "Several functions are called cleanup" in hint(errno.EADDRNOTAVAIL, "cleanup")
 

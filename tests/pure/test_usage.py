@@ -268,7 +268,13 @@ def test_times_that_are_none(text: str) -> None:
         read_options(parse(f"kprobe vfs_read --time={text}"))
 
 
-@pytest.mark.parametrize("name", ["''", "'vfs read'", "'vfs\nread'", "'\x1b[31m'", "' '"])
+def test_a_module_may_begin_with_a_digit() -> None:
+    assert read_options(parse("kprobe 8021q:vlan_dev_init")).words == ("8021q:vlan_dev_init",)
+
+
+@pytest.mark.parametrize(
+    "name", ["''", "5", "8021q:5", "'vfs read'", "'vfs\nread'", "'\x1b[31m'", "' '"]
+)
 def test_names_that_no_function_has(name: str) -> None:
     with pytest.raises(usage.UsageError, match="is not the name of a kernel function") as caught:
         read_options(parse(f"kprobe {name}"))
