@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import signal
@@ -168,9 +169,11 @@ class Program:
         """Waits until the thread of this name sleeps."""
 
         def sleeps() -> bool:
-            tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-            named = [task for task in tasks if (task / "comm").read_text() == f"{name}\n"]
-            return any("nanosleep" in (task / "wchan").read_text() for task in named)
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+                with contextlib.suppress(OSError):  # it has ended
+                    if (task / "comm").read_text() == f"{name}\n":
+                        return "nanosleep" in (task / "wchan").read_text()
+            return False
 
         wait_until(sleeps)
 
