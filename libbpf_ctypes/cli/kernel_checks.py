@@ -54,8 +54,9 @@ def _kprobes() -> Check:
     if not kernel.has_kprobes():
         detail = "this kernel has none (CONFIG_KPROBES); uprobe and tracepoint need none"
         return Check("kernel", "kprobes", False, detail, kernel.VM_HINT)
-    if number_in(_PROBES / "enabled") == 0:
-        advice = f"'echo 1 > {_PROBES}/enabled'."
+    switch = kernel.switched_off()
+    if switch:
+        advice = f"'echo 1 > {switch}'."
         return Check("kernel", "kprobes", False, "they are switched off", advice)
     return Check("kernel", "kprobes", True, "CONFIG_KPROBES")
 

@@ -86,11 +86,15 @@ def test_no_kallsyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_probes_that_are_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "has_kprobes", lambda: True)
-    monkeypatch.setattr(kernel_checks, "_PROBES", tmp_path)
+    switches = [tmp_path / "enabled", tmp_path / "ftrace_enabled"]
+    monkeypatch.setattr(kernel, "_SWITCHES", switches)
     assert kernel_checks._kprobes().answer is True
-    (tmp_path / "enabled").write_text("0\n")
-    assert kernel_checks._kprobes().answer is False
-    assert kernel_checks._kprobes().advice == f"'echo 1 > {tmp_path}/enabled'."
+    for switch in switches:
+        switch.write_text("0\n")
+        assert kernel_checks._kprobes().answer is False
+        assert kernel_checks._kprobes().advice == f"'echo 1 > {switch}'."
+        switch.write_text("1\n")
+    assert kernel_checks._kprobes().answer is True
 
 
 def test_lockdown(monkeypatch: pytest.MonkeyPatch) -> None:
