@@ -50,6 +50,10 @@ const volatile __u32 upid_ns = 0;
 const volatile __u32 upid_nr = 0;
 const volatile __u32 namespace_inum = 0;
 
+/* The same, for user_stacks; 0: without BTF. */
+const volatile __u32 task_mm = 0;
+const volatile __u32 mm_start_stack = 0;
+
 /* Pid namespaces are nested 32 deep at most; their numbers are looked at up to here. */
 #define LEVELS 9
 
@@ -468,6 +472,11 @@ static __noinline __u64 keep_stack(void *ctx, struct scratch *scratch, __u64 fla
 	if (caller)
 		size = add_caller(ctx, stack, size, caller, hidden);
 	stack->count = size / sizeof(stack->frames[0]);
+	stack->program = 0;
+	if (flags & BPF_F_USER_STACK && mm_start_stack)
+		stack->program = kernel_word(kernel_word(bpf_get_current_task() + task_mm) +
+					     mm_start_stack);
+	key ^= stack->program;
 	for (__u32 i = 0; i < STACK_FRAMES; i++) {
 		if (i >= stack->count)
 			break;

@@ -121,9 +121,10 @@ struct choice {
 
 #define STACK_FRAMES 127
 
-/* A stack, innermost first; its key is made of its frames. */
+/* A stack, innermost first; its key is made of its frames, and of its program. */
 struct stack {
 	__u64 count;
+	__u64 program;		/* mm->start_stack, another one after each exec; 0: not known */
 	__u64 frames[STACK_FRAMES];
 };
 

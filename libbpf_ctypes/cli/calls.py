@@ -17,7 +17,7 @@ from .kernel_version import is_since
 from .origin import Traced
 from .places import machine
 from .plan import plan
-from .process_ids import process_ids
+from .process_ids import process_ids, program_places
 from .scope import KernelTypes
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Calls:
             wants_ids = options.lines.format != "lines" or options.record is not None
             wants_ids = wants_ids or not {"ns_pid", "ns_tid"}.isdisjoint(options.lines.fields)
             self.ids = process_ids(wants_ids, types)
+            self._program_places = program_places(types) if options.user_stack else {}
         self.plan = plan(self.functions, returns=options.returns)
         tell_left_out(self.functions, self._arguments, console)
         self.traced = tuple(
@@ -133,6 +134,7 @@ class Calls:
             "own_ids": bool(self.ids.offsets),
             "pid_namespace": self.ids.namespace if self.ids.offsets else 0,
             **self.ids.offsets,
+            **self._program_places,
         }
         for name, value in values.items():
             variables[name].value = value

@@ -22,6 +22,12 @@ _PLACES = {
     "upid_nr": ("upid", "nr"),
 }
 
+#: The same of what user stacks need.
+_PROGRAM_PLACES = {
+    "task_mm": ("task_struct", "mm"),
+    "mm_start_stack": ("mm_struct", "start_stack"),
+}
+
 
 class Ids(NamedTuple):
     """Process ids of other pid namespaces than the initial one.
@@ -44,7 +50,7 @@ def process_ids(wanted: bool, types: KernelTypes) -> Ids:
         return Ids({}, 0)
     shapes = types.of_module("")
     try:
-        offsets = {name: _offset(shapes, *place) for name, place in _PLACES.items()}
+        offsets = _offsets(shapes, _PLACES)
         offsets["namespace_inum"] = _offset(shapes, "pid_namespace", "ns") + _offset(
             shapes, "ns_common", "inum"
         )
@@ -52,6 +58,18 @@ def process_ids(wanted: bool, types: KernelTypes) -> Ids:
     except BpfError:  # no BTF, or another kernel than those we know
         return Ids({}, namespace)
     return Ids(offsets, namespace)
+
+
+def program_places(types: KernelTypes) -> dict[str, int]:
+    """Where the kernel keeps what tells a process's program from the next; none without BTF."""
+    try:
+        return _offsets(types.of_module(""), _PROGRAM_PLACES)
+    except BpfError:
+        return {}
+
+
+def _offsets(shapes: Shapes, places: dict[str, tuple[str, str]]) -> dict[str, int]:
+    return {name: _offset(shapes, *place) for name, place in places.items()}
 
 
 def _offset(shapes: Shapes, struct_name: str, member_name: str) -> int:

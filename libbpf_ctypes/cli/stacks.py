@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 #: struct stack of bpf/call_event.h.
 _STACK_FRAMES = 127
-_STACK = struct.Struct(f"={1 + _STACK_FRAMES}Q")
+_STACK = struct.Struct(f"={2 + _STACK_FRAMES}Q")
 _KEY = struct.Struct("=Q")
-#: No process has anything there, on any machine.
-_USER_END = 1 << 56
+#: No process has anything there, on any machine, nor in the first page.
+_USER_END, _FIRST = 1 << 56, 1 << 12
 #: How many stacks of processes are remembered.
 _MOST = 1 << 17
 _HIDDEN = (
@@ -94,18 +94,22 @@ class LiveStacks:
         """Closes the files that names were read from."""
         self._user_symbols.close()
 
-    def _frames(self, key: int, end: int = 1 << 64) -> tuple[int, ...]:
-        """Up to what is no address, END or beyond: of a function that keeps no frame pointer."""
+    def _frames(self, key: int, end: int = 1 << 64) -> tuple[tuple[int, ...], int]:
+        """Up to what is no address, END or beyond: of a function that keeps no frame pointer.
+
+        And by what the program that made the stack is told from others; 0: it is not known.
+        """
         try:
-            count, *frames = _STACK.unpack(self._stacks.lookup(_KEY.pack(key)))
+            count, program, *frames = _STACK.unpack(self._stacks.lookup(_KEY.pack(key)))
         except NotFoundError:
-            return ()
-        return tuple(takewhile(lambda at: 0 < at < end, frames[: min(count, _STACK_FRAMES)]))
+            return (), 0
+        there = takewhile(lambda at: _FIRST <= at < end, frames[: min(count, _STACK_FRAMES)])
+        return tuple(there), program
 
     def _kernel_names(self, key: int) -> tuple[str, ...]:
         from .kernel_symbols import KernelSymbols
 
-        frames = self._frames(key)
+        frames, _program = self._frames(key)
         symbols = self._kernel_symbols
         if symbols is None or not symbols.are_current():
             symbols = self._kernel_symbols = KernelSymbols()
@@ -115,8 +119,8 @@ class LiveStacks:
         return tuple(symbols.name(at, at - (n > 0)) for n, at in enumerate(frames))
 
     def _user_names(self, key: int, pid: int) -> tuple[str, ...]:
-        frames, symbols = self._frames(key, _USER_END), self._user_symbols
-        names = symbols.names(pid, frames)
+        (frames, program), symbols = self._frames(key, _USER_END), self._user_symbols
+        names = symbols.names(pid, frames, program)
         if names is None:
             if key in self._by_key:  # a child's that went on where its parent was
                 return self._by_key[key]

@@ -55,6 +55,7 @@ class _Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.refusal = ""  # why its mappings are not known
+        self.program = 0  # whose mappings they are, see _program(); 0: not known
         self._text = ""
         self._mappings: list[_Mapping] = []
         self._starts: list[int] = []
@@ -81,6 +82,7 @@ class _Process:
                 for a, b, offset, device, inode, path in _LINE.findall(text)
             ]
             self._starts = [each.start for each in self._mappings]
+        self.program = _program(self.pid) if text else self.program
         with contextlib.suppress(OSError, ValueError):
             self._refresh_perf_map()
 
@@ -130,17 +132,21 @@ class UserSymbols:
         self._files: dict[tuple[str, int], ElfSymbols | None] = {}
         self._found: dict[tuple[str, int, int], tuple[str, int] | None] = {}
 
-    def names(self, pid: int, addresses: tuple[int, ...]) -> tuple[str, ...] | None:
+    def names(
+        self, pid: int, addresses: tuple[int, ...], program: int = 0
+    ) -> tuple[str, ...] | None:
         """The functions of a stack, the innermost first; None: the process is gone, and unknown.
 
         Args:
             pid: as this process's pid namespace numbers it.
             addresses: where it was, and where its callers will go on.
+            program: where its stack began then; 0: not known.
         """
         process = self._process(pid)
         process.refresh()
         self.refusal = process.refusal
-        if not process.refusal and addresses and not process.has(addresses[0]):
+        is_another = program and process.program and program != process.program
+        if not process.refusal and addresses and (is_another or not process.has(addresses[0])):
             self.refusal = "it runs another program now"
         if self.refusal:
             return None
@@ -228,6 +234,15 @@ class UserSymbols:
         self._files.clear()
 
 
+def _program(pid: int) -> int:
+    """Where a process's stack began, elsewhere after each exec; 0: not known."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        return int(text.rpartition(")")[2].split()[25])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def _open_symbols(pid: int, mapping: _Mapping) -> ElfSymbols | None:
     """The symbols of what a process has mapped; None: it has none. Raises: OSError."""
     file = io.BytesIO(_memory(pid, mapping)) if not mapping.inode else _open_file(pid, mapping)
@@ -247,7 +262,8 @@ def _open_file(pid: int, mapping: _Mapping) -> BinaryIO:
     for name in paths:
         with contextlib.suppress(OSError, ValueError):
             file = open_regular(name)
-            if os.fstat(file.fileno()).st_ino == mapping.inode:
+            # overlayfs with xino adds bits that /proc/PID/maps lacks, before Linux 6.8.
+            if not (os.fstat(file.fileno()).st_ino ^ mapping.inode) & 0xFFFFFFFF:
                 return file
             file.close()
     raise OSError(errno.ENOENT, "it is not there any more", mapping.file)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libbpf_ctypes import BpfError
-from libbpf_ctypes.cli import elf_symbols
+from libbpf_ctypes.cli import elf_symbols, user_symbols
 from libbpf_ctypes.cli.elf_symbols import ElfSymbols
 from libbpf_ctypes.cli.user_symbols import UserSymbols
 
@@ -368,6 +368,15 @@ def test_files_that_were_deleted_or_replaced(
     (here, last) = symbols.names(running.pid, frames) or ("", "")
     assert here in ("here+0x0 (program)", "here+0x0 (old)")
     assert last == "last+0x1 (liby.so)"
+
+
+def test_a_file_of_overlayfs(built: Path) -> None:
+    """Its number has more bits than the mapping's, before Linux 6.8."""
+    number = built.stat().st_ino
+    mapping = user_symbols._Mapping(0, 1, 0, "00:39", number ^ 1 << 63, str(built))
+    user_symbols._open_file(os.getpid(), mapping).close()
+    with pytest.raises(OSError, match="not there any more"):
+        user_symbols._open_file(os.getpid(), mapping._replace(inode=number + 1))
 
 
 def test_a_process_that_ended_is_remembered(

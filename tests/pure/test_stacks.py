@@ -49,7 +49,7 @@ class FakeMap:
             raise NotFoundError("look up")
         frames = self.stacks[number]
         # What comes behind is of another stack.
-        return struct.pack("=128Q", len(frames), *frames, *range(1, 128 - len(frames)))
+        return struct.pack("=129Q", len(frames), 0, *frames, *range(1, 128 - len(frames)))
 
 
 class Live(LiveStacks):
@@ -158,9 +158,13 @@ def test_a_return_address_at_a_mappings_beginning() -> None:
 
 def test_what_is_no_address_ends_a_stack() -> None:
     """A function without a frame pointer keeps other things there."""
-    live = Live(FakeMap(k5=(0x1000, 0x2000, 0x652F00656E6F7A65, 0x3000), k6=(0x1000, 0, 0x2000)))
+    live = Live(
+        FakeMap(
+            k5=(0x1000, 0x2000, 0x652F00656E6F7A65, 0x3000), k6=(0x1000, 0, 0x2000), k7=(0x1000, 1)
+        )
+    )
     assert live.user(5, GONE) == ("0x1000", "0x2000")
-    assert live.user(6, GONE) == ("0x1000",)
+    assert live.user(6, GONE) == live.user(7, GONE) == ("0x1000",)
 
 
 def test_a_child_that_ended_was_where_its_parent_was() -> None:

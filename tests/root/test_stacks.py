@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from libbpf_ctypes.events import CALL_EVENT_SCHEMA, CallEvent
 
 from ..conftest import lacking, need
 from .calls import EVERYTHING, pack
+from .tool import await_listening
 
 # inner is called by middle at three depths of its recursion, which outer began. It has no frame,
 # as it calls nothing.
@@ -260,6 +262,45 @@ def test_a_process_that_became_another_program(tracefs: Path) -> None:
             frames = stacked.stacks.user(event.user_stack, event.pid)
     assert all(int(frame, 16) for frame in frames)
     assert "it runs another program now" in stacked.told[0]
+
+
+#: Two programs of this have functions of other names at the same addresses.
+FIXED = """
+#include <unistd.h>
+__attribute__((noipa)) int NAME(char **words) { return execv(words[1], words + 1); }
+int main(int count, char **words)
+{
+	char byte;
+	if (count > 1 && read(0, &byte, 1) == 1)
+		return NAME(words);
+	return pause();
+}
+"""
+
+
+def test_a_process_that_became_another_program_at_the_same_addresses(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        command = [need("gcc"), "-no-pie", f"-DNAME={name}", "-x", "c", "-"]
+        command += ["-o", str(tmp_path / name)]
+        subprocess.run(command, input=FIXED, encoding="ascii", check=True)
+    words = ("uprobe", f"{tmp_path / 'first'}:first", "-u", "-n", "1")
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(COMMAND), *words]
+    tool = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    try:
+        await_listening(tool)
+        with running(tmp_path / "first", tmp_path / "second") as process:
+            tool.send_signal(signal.SIGSTOP)
+            becomes(process, "second")
+            tool.send_signal(signal.SIGCONT)
+            out, told = tool.communicate(timeout=60)
+    finally:
+        tool.kill()
+        tool.wait()
+    _event, *frames = out.splitlines()
+    assert frames
+    assert all(int(frame, 16) for frame in frames)
+    assert "it runs another program now" in told
 
 
 def becomes(process: subprocess.Popen[str], name: str) -> None:
