@@ -197,23 +197,26 @@ class Reader(Handle, Generic[_T]):
         """Around a poll. Raises: BpfError: closed, or another poll is under way."""
         if timeout is not None:
             check_seconds("poll", timeout)
-        with self._lock:
-            self._as_parameter_  # noqa: B018 - raises if closed or forked
-            if self._closing:
-                raise ClosedError(f"use {self!r}", None, "it is being closed")
-            if self._poller is not None:
-                reason = "another poll is under way"
-                hint = "One thread, or one task, reads a buffer."
-                raise BpfError("poll", errno.EBUSY, reason, hint=hint)
-            self._poller = threading.get_ident()
+        thread, polling = threading.get_ident(), False
         try:
+            with self._lock:
+                self._as_parameter_  # noqa: B018 - raises if closed or forked
+                if self._closing:
+                    raise ClosedError(f"use {self!r}", None, "it is being closed")
+                if self._poller is not None:
+                    reason = "another poll is under way"
+                    hint = "One thread, or one task, reads a buffer."
+                    raise BpfError("poll", errno.EBUSY, reason, hint=hint)
+                # No Ctrl-C comes between these two; one that comes next ends this poll.
+                self._poller, polling = thread, True
             yield
         finally:
-            with self._lock:
-                self._poller = None
-                closing = self._closing
-            if closing:
-                self._finish()
+            if polling:
+                with self._lock:
+                    self._poller = None
+                    closing = self._closing
+                if closing:
+                    self._finish()
 
     def _waits(self, timeout: float | None, enough: Callable[[], Any]) -> Iterator[float | None]:
         """Takes what is there, yields how long to wait for more; ends with ENOUGH, or too late.

@@ -193,6 +193,30 @@ def test_polls_at_once_share_out_the_events(make_reader: Make) -> None:
     assert set(refused) <= {errno.EBUSY}
 
 
+def test_ctrl_c_as_a_poll_begins_ends_it(make_reader: Make) -> None:
+    """At the first moment at which Python may raise it: when the lock is given back."""
+
+    class Interrupted:
+        def __init__(self, lock: Any) -> None:
+            self.lock, self.left = lock, 1
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_error: object) -> None:
+            self.lock.release()
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    with make_reader() as buffer:
+        call(5)
+        buffer._lock = Interrupted(buffer._lock)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.poll(0)
+        assert len(buffer.poll(0)) == 5, "no other poll is under way"
+
+
 def test_a_poll_inside_a_poll_is_refused(make_reader: Make) -> None:
     def poll_again(number: int) -> int:
         with pytest.raises(BpfError) as told:
