@@ -120,7 +120,9 @@ def test_ctrl_c_during_the_callbacks_is_raised(events: Any, attach: Callable[[],
                     buffer.poll(0)
             except KeyboardInterrupt:
                 arrived += 1
-            timer.join()
+            finally:  # or another error's report would be interrupted
+                timer.cancel()
+                timer.join()
     assert arrived == rounds
 
 

@@ -290,7 +290,9 @@ def test_ctrl_c_costs_no_event(make: Callable[..., BpfObject]) -> None:
                     read += len(buffer.poll(0))
             except KeyboardInterrupt:
                 arrived += 1
-            timer.join()
+            finally:  # or another error's report would be interrupted
+                timer.cancel()
+                timer.join()
         read += len(buffer.poll(0))
     assert arrived == rounds
     assert calls - rounds <= read <= calls + rounds
