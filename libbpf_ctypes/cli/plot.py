@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BpfError
 from .histogram import duration
 from .output import open_file
+from .stacks import function_of
 from .tables import headline
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _PANELS = 8
 #: Intervals side by side; of more, two become one.
 _COLUMNS = 480
+#: Characters of a stack's functions, innermost first.
+_TITLE = 120
 #: Bounds that are written below a histogram.
 _TICKS = 12
 
@@ -99,7 +102,11 @@ class Plot:
     def _draw_row(self, axis: Any, headings: tuple[str, ...], row: Row) -> None:
         buckets = self._scale.buckets(row.tally.slots)
         axis.bar(range(len(buckets)), [bucket.calls for bucket in buckets], 0.94, color=_COLOUR)
-        axis.set_title(headline(headings, row, self._scale), loc="left", fontsize=9)
+        title = headline(headings, row, self._scale)
+        frames = [function_of(frame) for frame in (*row.kernel, *row.user)]
+        if frames:  # they tell the groups of --by stack apart
+            title += "\n" + " < ".join(frames)[:_TITLE]
+        axis.set_title(title, loc="left", fontsize=9)
         bounds = [self._scale.bound(bucket.low) for bucket in buckets]
         bounds.append("" if buckets[-1].high is None else self._scale.bound(buckets[-1].high))
         every = -(-len(bounds) // _TICKS)

@@ -72,6 +72,15 @@ def test_groups_are_below_each_other_the_longest_first(tmp_path: Path) -> None:
     assert "and 2 more groups" in found
 
 
+def test_groups_of_stacks_are_told_apart(tmp_path: Path) -> None:
+    shown = row("cat", tally=times(1, 900, 900, s9=1))
+    one = shown._replace(kernel=("vfs_read+0x1",), user=("read+0xd (libc.so.6)", "main+0x1 (x)"))
+    other = shown._replace(user=("write+0xd (libc.so.6)",))
+    shown_texts = texts(draw(tmp_path / "x.svg", Scale(), one, other))
+    assert "vfs_read < read < main" in " ".join(shown_texts)
+    assert "write" in " ".join(shown_texts)
+
+
 def test_intervals_are_drawn_over_time(tmp_path: Path) -> None:
     shown = row("cat", tally=times(5, 9000, 5000, s10=4, s14=1))
     found = texts(draw(tmp_path / "x.svg", Scale(), shown, intervals=3))
