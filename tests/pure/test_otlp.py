@@ -340,16 +340,23 @@ def test_a_long_reason_is_cut(collector: Collector, told: Told) -> None:
     assert max(map(len, told.texts)) < 500
 
 
-def test_an_answer_that_breaks_off_is_none(told: Told) -> None:
-    """A collector that ends in the midst of it: what it took is sent again."""
-    with socket.create_server(("127.0.0.1", port_of_our_own())) as server:
-        port = server.getsockname()[1]
+@contextlib.contextmanager
+def sent(told: Told, port: int) -> Iterator[tuple[Formatter, socket.socket]]:
+    """What sent an event, and the connection to it of who listens at that port."""
+    with socket.create_server(("127.0.0.1", port)) as server:
         formatter = formatter_to(f"http://127.0.0.1:{port}", told)
         formatter.format([an_open()])
         connection, _ = server.accept()
         with connection:
-            connection.recv(1 << 16)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            yield formatter, connection
+
+
+def test_an_answer_that_breaks_off_is_none(told: Told) -> None:
+    """A collector that ends in the midst of it: what it took is sent again."""
+    port = port_of_our_own()
+    with sent(told, port) as (formatter, connection):
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     with Collector(port) as again:
         formatter.end(None)
         assert len(again.events()) == 1
@@ -359,17 +366,13 @@ def test_an_answer_that_breaks_off_is_none(told: Told) -> None:
 def test_an_answer_that_does_not_end_is_none(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collector that says a byte now and then: what it was sent is sent again."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
-    with socket.create_server(("127.0.0.1", port_of_our_own())) as server:
-        port = server.getsockname()[1]
-        formatter = formatter_to(f"http://127.0.0.1:{port}", told)
-        formatter.format([an_open()])
-        connection, _ = server.accept()
-        with connection:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            with contextlib.suppress(OSError):  # it reads no more
-                while True:
-                    connection.sendall(b"x")
-                    time.sleep(0.01)
+    port = port_of_our_own()
+    with sent(told, port) as (formatter, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with contextlib.suppress(OSError):  # it reads no more
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.01)
     with Collector(port) as again:
         formatter.end(None)
         assert again.events()  # once more, where an answer takes longer than a request may
