@@ -26,6 +26,8 @@ static __always_inline void find_group(struct scratch *scratch)
 	struct group *group = &scratch->group;
 
 	group->function = group_by & BY_FUNCTION ? event->function : 0;
+	if (!(group_by & ~BY_FUNCTION))		/* the whole key */
+		return;
 	group->pid = group_by & BY_PID ? event->pid : 0;
 	group->tid = group_by & BY_TID ? event->tid : 0;
 	group->cpu = group_by & BY_CPU ? event->cpu : 0;
