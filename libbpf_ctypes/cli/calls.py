@@ -222,7 +222,9 @@ class Calls:
         compared = [[each.fetch for each in made.comparisons] for made in self._filters]
         fetched = [made.fetches for made in self._arguments]
         every = [f"looks at its {', '.join(looks)}"] if looks else []
-        if any(function.syscall for function in self.functions):
+        # Mere counts look at no arguments that nobody asks for.
+        looks_at_arguments = self._entry != "count" or any(fetched) or any(compared)
+        if looks_at_arguments and any(function.syscall for function in self.functions):
             every.append(f"{_UNWRAPPED} reads of memory for a system call's arguments")
         if any(compared):
             most = max(len(made.comparisons) for made in self._filters)

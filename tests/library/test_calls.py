@@ -8,9 +8,9 @@ from ..conftest import lacking
 from ..pure.helpers import run_tool
 
 
-def dry_run(*words: str) -> tuple[list[str], str]:
+def dry_run(*words: str, command: str = "kprobe") -> tuple[list[str], str]:
     """The lines of the plan, and what is on stderr."""
-    done = run_tool("kprobe", *words, "--dry-run")
+    done = run_tool(command, *words, "--dry-run")
     if "/proc/kallsyms" in done.stderr:
         lacking("/proc/kallsyms cannot be read")
     return done.stdout.splitlines(), done.stderr
@@ -55,6 +55,10 @@ def test_the_plan_says_what_is_read_and_sent() -> None:
         "A call that is chosen: 1 read of memory, 432 bytes in its CPU's buffer; one of 10, by "
         "chance",
     ]
+    lines, _ = dry_run("openat", command="count")
+    assert "Every call: is chosen" in lines
+    lines, _ = dry_run("openat", "--by", "flags", command="count")
+    assert "Every call: 6 reads of memory for a system call's arguments" in lines
 
 
 def test_the_plan_says_what_stacks_and_returns_cost() -> None:
