@@ -255,7 +255,7 @@ def has_btf() -> bool:
     """The kernel's BTF, CONFIG_DEBUG_INFO_BTF. Source: /sys/kernel/btf/vmlinux; Linux 5.4."""
     if not Path("/sys/kernel").exists():
         raise BpfError("probe", errno.ENOENT, "/sys is not mounted", hint=kernel.NO_SYS_HINT)
-    return Path("/sys/kernel/btf/vmlinux").exists()
+    return kernel.BTF.exists()
 
 
 @_feature("5.11")

@@ -18,6 +18,8 @@ CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 _KALLSYMS = Path("/proc/kallsyms")
+#: The kernel's types, with CONFIG_DEBUG_INFO_BTF.
+BTF = Path("/sys/kernel/btf/vmlinux")
 #: Symbols of the bytes before a function's first instruction.
 _PREFIX = "__pfx_|__cfi_"
 _BLACKLIST = Path("/sys/kernel/debug/kprobes/blacklist")

@@ -18,7 +18,6 @@ from .kernel_version import is_since
 
 _PROBES = Path("/sys/kernel/debug/kprobes")
 _KALLSYMS = Path("/proc/kallsyms")
-_BTF = Path("/sys/kernel/btf/vmlinux")
 
 #: What each feature is for: with it, without it.
 _MULTI = ("many functions by one link", "many functions are attached one by one, which takes long")
@@ -35,7 +34,7 @@ def look_at_kernel() -> Iterator[Check]:
     yield _feature("kprobe.multi", features.has_kprobe_multi, _MULTI, "5.18", "CONFIG_FPROBE")
     yield _feature("cookies", features.has_bpf_cookie, _COOKIES, "5.15")
     yield _btf()
-    if _BTF.exists():
+    if kernel.BTF.exists():
         yield _feature("module BTF", features.has_module_btf, _MODULE_BTF, "5.11", _BTF_OPTION)
     else:
         yield Check("kernel", "module BTF", False, _MODULE_BTF[1], _BTF_ADVICE)
@@ -78,8 +77,8 @@ def _feature(
 
 
 def _btf() -> Check:
-    if not _BTF.exists():
-        detail = f"no {_BTF}: arguments are plain numbers, without names"
+    if not kernel.BTF.exists():
+        detail = f"no {kernel.BTF}: arguments are plain numbers, without names"
         return Check("kernel", "BTF", False, detail, _BTF_ADVICE)
     try:
         with Btf.kernel() as types:
@@ -176,7 +175,7 @@ def _process_ids() -> Check:
     """BPF programs see the host's; in a container they are translated, with BTF's help."""
     if kernel.in_initial_pid_namespace():
         return Check("kernel", "process ids", True, "the host's", value="host")
-    if _BTF.exists():
+    if kernel.BTF.exists():
         detail = "a container's, in the events and for -p"
         return Check("kernel", "process ids", True, detail, value="container")
     detail = "a container's, but without BTF those in the events are the host's"

@@ -217,9 +217,8 @@ def time_format(time: str, clock: WallClock) -> Callable[[int], str]:
 
 def label_of(functions: tuple[Traced, ...], index: int) -> str:
     """The name of a function by its place in the trace."""
-    label = traced_at(
-        functions, index
-    ).label  # escaped when it was found, unless a recording is damaged
+    label = traced_at(functions, index).label
+    # It was escaped when it was found, unless a recording is damaged.
     return label if label.isprintable() else escape(label)
 
 

@@ -88,9 +88,11 @@ class Labels:
             name = next(names)
             if key == ARGUMENT:
                 cell, value = self._argument(group, name, notes)
-            elif key in ("comm", "function"):
-                value = group.comm if key == "comm" else self._label(group.function)
-                cell = escape(value) if key == "comm" else label_of(self._functions, group.function)
+            elif key == "comm":
+                cell, value = escape(group.comm), group.comm
+            elif key == "function":
+                cell = label_of(self._functions, group.function)
+                value = traced_at(self._functions, group.function).label
             elif key in ("pid", "tid") and self._in_container and not getattr(group, key):
                 cell, value = "?", None
             else:
@@ -104,9 +106,6 @@ class Labels:
             by[name] = value
         kernel, user = self._frames(group, by)
         return Row(tuple(cells), kernel, user, {"by": by, **notes}, Tally(0))
-
-    def _label(self, function: int) -> str:
-        return traced_at(self._functions, function).label
 
     def _frames(self, group: Group, by: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         kernel: tuple[str, ...] = ()

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .console import Console
     from .options import Choice, Options
 
-_BTF = Path("/sys/kernel/btf/vmlinux")
-
 
 def check_shipped(path: Path) -> None:
     """Raises: BpfError: it is to be our own object, and there is none for this machine."""
@@ -75,7 +73,7 @@ def tell_failure(
 def check_choice(choice: Choice) -> None:
     """Refuses what can never match. Raises: BpfError."""
     # In a container without BTF they are the host's, of which its /proc does not tell.
-    if kernel.in_initial_pid_namespace() or _BTF.exists():
+    if kernel.in_initial_pid_namespace() or kernel.BTF.exists():
         for pid in choice.pids:
             _check_process(pid)
         for tid in choice.tids:

@@ -24,10 +24,10 @@ def test_a_container_without_btf_does_not_know_the_hosts_processes(
 ) -> None:
     for inside, has_btf in ((False, False), (False, True), (True, True)):
         monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda inside=inside: not inside)
-        monkeypatch.setattr(session, "_BTF", tmp_path / ("" if has_btf else "none"))
+        monkeypatch.setattr(kernel, "BTF", tmp_path / ("" if has_btf else "none"))
         with pytest.raises(BpfError, match=r"there is no (process|thread) of this number"):
             session.check_choice(choice)
-    monkeypatch.setattr(session, "_BTF", tmp_path / "none")
+    monkeypatch.setattr(kernel, "BTF", tmp_path / "none")
     session.check_choice(choice)
 
 
